@@ -1,0 +1,254 @@
+//! What the engine is told to judge: checks as lives, not as protocols, and how they compose into gates.
+//!
+//! A plan is made by `config` (or by the lab, or by a test) and cannot be wrong: every reference is an
+//! index that exists, no cycle, every timeout below its interval. [`Plan::validate`] says so in tests and
+//! at the one place where a plan is accepted.
+
+use std::time::Duration;
+
+/// Index of a check in [`Plan::checks`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CheckId(pub u32);
+
+/// Index of a group in [`Plan::groups`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct GroupId(pub u32);
+
+/// Index of an upstream address in [`Plan::backends`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct BackendId(pub u32);
+
+impl CheckId {
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl GroupId {
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl BackendId {
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Whatever may be named where a check may be named.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Member {
+    Check(CheckId),
+    Group(GroupId),
+}
+
+/// Everything the engine judges.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub checks: Vec<CheckPlan>,
+    pub groups: Vec<GroupPlan>,
+    pub backends: Vec<BackendPlan>,
+    pub startup: StartupPlan,
+    pub ready: ReadyPlan,
+    pub health: HealthPlan,
+    pub drain: DrainPlan,
+}
+
+/// One check's life: when it runs, what counts, what it means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckPlan {
+    /// `[a-z0-9_-]+`, unique in the plan.
+    pub name: String,
+    /// The kind's name (`redis`, `http`), for labels and messages only.
+    pub kind: &'static str,
+    /// What it looks at, for messages (`127.0.0.1:6379`). No secrets.
+    pub target: String,
+    /// From the start of one attempt to the start of the next, while the state is settled and not down.
+    pub interval: Duration,
+    /// Instead of `interval` while results speak against the state (rising or falling).
+    pub fast_interval: Duration,
+    /// Instead of `interval` while pending: the way to the first verdict.
+    pub pending_interval: Duration,
+    /// Instead of `interval` while down.
+    pub down_interval: Duration,
+    /// From the start of an attempt to its deadline. Below `interval`.
+    pub timeout: Duration,
+    /// From the engine's start (or a new model server) to the first attempt.
+    pub initial_delay: Duration,
+    /// Each wait is stretched by a random share between nothing and this, in thousandths (100 = 10 %).
+    /// Stretched only: a verdict never comes faster than the intervals say.
+    pub jitter_permille: u32,
+    /// Consecutive passes to be up. At least 1.
+    pub success_threshold: u32,
+    /// What makes it down.
+    pub failure_rule: FailureRule,
+    /// Evidence older than this is stale.
+    pub max_age: Duration,
+    pub on_stale: OnStale,
+    /// What an attempt that ran into its deadline counts as.
+    pub on_timeout: OnTimeout,
+    /// Parents: while one of them is down, this check is skipped.
+    pub depends_on: Vec<Member>,
+    pub subject: Subject,
+    pub scope: Scope,
+    /// Why a shared dependency may take the pod out of rotation: the operator's own words.
+    pub accept_cascade: Option<String>,
+    /// How long this check may keep `/ready` failing before it only degrades it.
+    pub max_withdrawal: Option<Duration>,
+    /// A link for the person who is paged.
+    pub runbook: Option<String>,
+}
+
+/// What makes a check down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FailureRule {
+    /// So many failures in a row. At least 1.
+    Consecutive(u32),
+    /// `fail` of the last `of` results. `1 <= fail <= of <= 64`.
+    Window { fail: u32, of: u32 },
+}
+
+/// What stale evidence means to a gate that requires the check.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnStale {
+    /// Not up: `/ready` fails. `/health` still passes, for only fresh evidence fails it.
+    #[default]
+    Fail,
+    /// As the last fresh state said, for `/ready`.
+    Hold,
+    /// `/ready` passes with a warning.
+    Degrade,
+}
+
+/// What an attempt that ran into its deadline counts as.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnTimeout {
+    #[default]
+    Fail,
+    /// No evidence either way: a busy server is slow, and slow is not dead.
+    Unknown,
+}
+
+/// Whom a check is about; decides what a new model server and self-doubt do to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Subject {
+    /// The model server itself, at this upstream address: forgotten when a new one appears.
+    Backend(BackendId),
+    /// The model server as a whole, wherever it listens (its process, its metrics).
+    Server,
+    /// Something on this machine or in this pod that is not the model server.
+    Local,
+    /// Something reached over the network: unknown while the sidecar doubts itself.
+    Remote,
+}
+
+/// Who else shares the thing that is checked.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Scope {
+    #[default]
+    Pod,
+    /// Other pods depend on it too: all of them would leave at once.
+    Shared,
+}
+
+/// A composition under a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupPlan {
+    pub name: String,
+    /// How many members must be up for the group to be up: all of them (`all`), 1 (`any`), or between (`quorum`).
+    pub min: u32,
+    /// At least one; no cycle through groups.
+    pub of: Vec<Member>,
+}
+
+/// One upstream address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendPlan {
+    /// As configured, for labels.
+    pub address: String,
+    /// The check that lets traffic in: enabled while it is up. The check of a single upstream is usually `upstream`.
+    pub check: CheckId,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartupPlan {
+    pub require: Vec<Member>,
+    /// From the appearance of a model server to the moment when it is given up.
+    pub budget: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadyPlan {
+    pub require: Vec<Member>,
+    pub degrade: Vec<Member>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HealthPlan {
+    pub require: Vec<Member>,
+    pub restart_budget: RestartBudget,
+}
+
+/// At most `count` condemnations in any `window`; more are held back and reported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RestartBudget {
+    pub count: u32,
+    pub window: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DrainPlan {
+    /// From the start of a drain to the moment when new requests are refused: time for endpoints to propagate.
+    pub propagation: Duration,
+    /// From the start of a drain to its end, finished or not.
+    pub max: Duration,
+}
+
+impl Default for StartupPlan {
+    fn default() -> Self {
+        Self { require: Vec::new(), budget: crate::limits::STARTUP_BUDGET }
+    }
+}
+
+impl Default for RestartBudget {
+    fn default() -> Self {
+        Self { count: crate::limits::RESTART_BUDGET_COUNT, window: crate::limits::RESTART_BUDGET_WINDOW }
+    }
+}
+
+impl Default for DrainPlan {
+    fn default() -> Self {
+        Self { propagation: crate::limits::DRAIN_PROPAGATION, max: crate::limits::DRAIN_MAX }
+    }
+}
+
+impl CheckPlan {
+    /// A check with the product's defaults; the caller changes what differs.
+    pub fn new(name: impl Into<String>, kind: &'static str) -> Self {
+        use crate::limits as l;
+        Self {
+            name: name.into(),
+            kind,
+            target: String::new(),
+            interval: l::CHECK_INTERVAL,
+            fast_interval: l::CHECK_INTERVAL,
+            pending_interval: l::CHECK_PENDING_INTERVAL_MAX,
+            down_interval: l::CHECK_INTERVAL,
+            timeout: l::CHECK_TIMEOUT,
+            initial_delay: Duration::ZERO,
+            jitter_permille: l::CHECK_JITTER_PERMILLE,
+            success_threshold: l::CHECK_SUCCESS_THRESHOLD,
+            failure_rule: FailureRule::Consecutive(l::CHECK_FAILURE_THRESHOLD),
+            max_age: l::CHECK_INTERVAL * 2 + l::CHECK_TIMEOUT,
+            on_stale: OnStale::Fail,
+            on_timeout: OnTimeout::Fail,
+            depends_on: Vec::new(),
+            subject: Subject::Local,
+            scope: Scope::Pod,
+            accept_cascade: None,
+            max_withdrawal: None,
+            runbook: None,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Every default and limit in one place: a named constant with its reason.
+
+use std::time::Duration;
+
+// Checks.
+
+/// Between attempts. Fast enough that three failures stay below the kubelet's own 30 s, slow enough to be no load.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The kubelet's own default for a probe.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// A pending check is tried at least this often: the way to the first verdict is what a rollout waits for.
+pub const CHECK_PENDING_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Spreads checks of many pods over time (SRE: jitter; HAProxy: resonance).
+pub const CHECK_JITTER_PERMILLE: u32 = 100;
+pub const CHECK_SUCCESS_THRESHOLD: u32 = 1;
+pub const CHECK_FAILURE_THRESHOLD: u32 = 3;
+/// Widest `failures = "N/M"` window: one machine word.
+pub const CHECK_WINDOW_MAX: u32 = 64;
+/// Checks in one file.
+pub const CHECKS_MAX: usize = 10_000;
+/// How long past its deadline an attempt may go unreported before the engine itself calls it a timeout.
+/// The collector reports at the deadline and knows what it was waiting for; this is the backstop.
+pub const DEADLINE_SLACK: Duration = Duration::from_millis(500);
+/// A reason is for a line on a terminal.
+pub const REASON_BYTES_MAX: usize = 300;
+/// Of a checked answer's body, at most this much is read and judged.
+pub const CHECK_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Of a child's output, at most this much is kept for the reason.
+pub const EXEC_OUTPUT_BYTES_MAX: usize = 4096;
+
+// Gates.
+
+/// A model loads in minutes; past five, most do not load at all. Presets of LLM servers ask for more.
+pub const STARTUP_BUDGET: Duration = Duration::from_secs(300);
+/// A restart costs minutes of model load: six in an hour is more than mending.
+pub const RESTART_BUDGET_COUNT: u32 = 6;
+pub const RESTART_BUDGET_WINDOW: Duration = Duration::from_secs(3600);
+/// Transitions kept for people.
+pub const HISTORY_TRANSITIONS: usize = 256;
+
+// Self-doubt.
+
+/// The engine waking this much later than it asked for means that the process did not get the CPU.
+pub const DOUBT_LATE: Duration = Duration::from_secs(1);
+/// A doubt lasts at least this long after its last sign.
+pub const DOUBT_HOLD: Duration = Duration::from_secs(10);
+
+// Drain.
+
+/// Not-ready to no-new-connections takes 0.1 to 2 s (kubelet-semantics §5); five is on the safe side.
+pub const DRAIN_PROPAGATION: Duration = Duration::from_secs(5);
+/// Below the 30 s of grace that a pod has by default.
+pub const DRAIN_MAX: Duration = Duration::from_secs(25);
+
+// Listeners.
+
+pub const LISTEN_TRAFFIC: &str = "0.0.0.0:8080";
+pub const LISTEN_PROBES: &str = "0.0.0.0:9090";
+pub const LISTEN_ADMIN: &str = "127.0.0.1:9091";
+/// The kubelet reads 10 KiB of a probe's body; more risks a reset.
+pub const PROBE_BODY_BYTES_MAX: usize = 10 * 1024;
+/// Longer than any scraper's interval (60 s), so that a kept connection is never closed in its face.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(75);
+/// From accept to the first complete request head.
+pub const FIRST_HEAD: Duration = Duration::from_secs(10);
+/// Connections on the probe listener: a kubelet, a Prometheus or three, and no room for a flood.
+pub const PROBE_CONNECTIONS_MAX: usize = 512;
+
+// Metrics.
+
+/// The model server's page is merged up to this size (Istio's cap).
+pub const MERGE_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// A scrape of the model server takes at most this long: Prometheus gives 10 s to all of it.
+pub const MERGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+// Configuration.
+
+pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
+/// Watches die when the kubelet swaps the symlink; looking is exact and cheap.
+pub const RELOAD_POLL: Duration = Duration::from_secs(2);
+
+// Traffic.
+
+/// An idle connection to the model server is given up before the server's own 5 s (uvicorn) ends it in our face.
+pub const UPSTREAM_IDLE: Duration = Duration::from_secs(3);
+/// On loopback a connect takes microseconds; a full backlog shows as silence.
+pub const UPSTREAM_CONNECT: Duration = Duration::from_secs(2);
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+pub const URI_BYTES_MAX: usize = 16 * 1024;
+/// What `Retry-After` says while the model server is not ready, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 1;

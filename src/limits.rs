@@ -38,6 +38,9 @@ pub const RESTART_BUDGET_WINDOW: Duration = Duration::from_secs(3600);
 /// Transitions kept for people.
 pub const HISTORY_TRANSITIONS: usize = 256;
 
+/// Reasons shown for one gate: the first decides, the rest are for the eye.
+pub const GATE_REASONS: usize = 16;
+
 // Self-doubt.
 
 /// The engine waking this much later than it asked for means that the process did not get the CPU.

@@ -252,3 +252,94 @@ impl CheckPlan {
         }
     }
 }
+
+impl Plan {
+    /// Says what is wrong with a plan, if anything is: the engine relies on all of it.
+    pub fn validate(&self) -> Result<(), String> {
+        let check_exists = |id: CheckId| id.index() < self.checks.len();
+        let exists = |member: &Member| match member {
+            Member::Check(check) => check_exists(*check),
+            Member::Group(group) => group.index() < self.groups.len(),
+        };
+        let gates = [&self.startup.require, &self.ready.require, &self.ready.degrade, &self.health.require];
+        let named = gates
+            .into_iter()
+            .chain(self.checks.iter().map(|check| &check.depends_on))
+            .chain(self.groups.iter().map(|group| &group.of));
+        if named.flatten().any(|member| !exists(member)) || self.backends.iter().any(|b| !check_exists(b.check)) {
+            return Err("a reference points nowhere".to_owned());
+        }
+        for check in &self.checks {
+            check.validate().map_err(|problem| format!("{}: {problem}", check.name))?;
+        }
+        if let Some(group) = self.groups.iter().find(|g| g.min == 0 || g.min as usize > g.of.len()) {
+            return Err(format!("{}: needs {} of {}", group.name, group.min, group.of.len()));
+        }
+        self.find_cycle().map_or(Ok(()), |name| Err(format!("{name}: depends on itself")))
+    }
+
+    /// Walks groups and dependencies; names a node of a cycle.
+    fn find_cycle(&self) -> Option<&str> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let offset = self.checks.len();
+        let node = |member: &Member| match member {
+            Member::Check(check) => check.index(),
+            Member::Group(group) => offset + group.index(),
+        };
+        let next = |node: usize| {
+            if node < offset { &self.checks[node].depends_on } else { &self.groups[node - offset].of }
+        };
+        let mut marks = vec![Mark::New; offset + self.groups.len()];
+        for root in 0..marks.len() {
+            if marks[root] == Mark::Done {
+                continue;
+            }
+            marks[root] = Mark::Open;
+            let mut path = vec![(root, 0)];
+            while let Some((at, edge)) = path.last_mut() {
+                let (at, index) = (*at, *edge);
+                *edge += 1;
+                match next(at).get(index).map(node) {
+                    Some(to) if marks[to] == Mark::Open => {
+                        return Some(if to < offset { &self.checks[to].name } else { &self.groups[to - offset].name });
+                    }
+                    Some(to) if marks[to] == Mark::New => {
+                        marks[to] = Mark::Open;
+                        path.push((to, 0));
+                    }
+                    Some(_) => {}
+                    None => {
+                        marks[at] = Mark::Done;
+                        path.pop();
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+impl CheckPlan {
+    fn validate(&self) -> Result<(), String> {
+        let positive = [self.interval, self.fast_interval, self.pending_interval, self.down_interval, self.timeout];
+        if positive.iter().any(Duration::is_zero) || self.max_age.is_zero() {
+            return Err("a duration is zero".to_owned());
+        }
+        if self.timeout >= self.interval {
+            return Err(format!("timeout {:?} is not below interval {:?}", self.timeout, self.interval));
+        }
+        let rule = match self.failure_rule {
+            FailureRule::Consecutive(threshold) => threshold >= 1,
+            FailureRule::Window { fail, of } => fail >= 1 && fail <= of && of <= crate::limits::CHECK_WINDOW_MAX,
+        };
+        if !rule || self.success_threshold == 0 {
+            return Err("a threshold is out of range".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,363 @@
+//! One check's life: results in, a state out. Knows nothing of other checks.
+
+use std::time::Duration;
+
+use super::Attempt;
+use super::evidence::{Outcome, Sign, Verdict};
+use super::plan::{CheckPlan, FailureRule, OnStale, OnTimeout, Subject};
+use super::snapshot::{CheckState, CheckView, Evidence, Forced, ForcedView, Level};
+use super::time::Time;
+use crate::limits::DEADLINE_SLACK;
+
+#[derive(Debug)]
+pub(super) struct Check {
+    /// As measured: pending, up, down or stale. Overrides and skipping lie on top of it.
+    measured: CheckState,
+    /// The state as last shown, and since when.
+    pub(super) shown: CheckState,
+    pub(super) since: Time,
+    passes: u32,
+    failures: u32,
+    failing_since: Option<Time>,
+    /// The last results, newest in the lowest bit, a failure as 1.
+    window: u64,
+    last: Option<Evidence>,
+    last_success: Option<Time>,
+    /// When evidence last counted.
+    evidence_at: Option<Time>,
+    /// What the last fresh state said, while stale under `on_stale = "hold"`.
+    held: Option<Level>,
+    next_attempt: Option<Time>,
+    in_flight: Option<InFlight>,
+    attempts: u64,
+    pub(super) forced: Option<ForcedView>,
+    /// How many parents are down.
+    pub(super) parents_down: u32,
+    /// Its `max_withdrawal` is used up.
+    pub(super) waived: bool,
+    pub(super) not_up_since: Option<Time>,
+    /// The last sign of a process that it reported about the present model server.
+    pub(super) identity: Option<Sign>,
+    /// Whether the latest result was a failure of the network; none before the first.
+    pub(super) network_failing: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    attempt: Attempt,
+    started: Time,
+    deadline: Time,
+}
+
+impl Check {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            measured: CheckState::Pending,
+            shown: CheckState::Pending,
+            since: now,
+            passes: 0,
+            failures: 0,
+            failing_since: None,
+            window: 0,
+            last: None,
+            last_success: None,
+            evidence_at: None,
+            held: None,
+            next_attempt: None,
+            in_flight: None,
+            attempts: 0,
+            forced: None,
+            parents_down: 0,
+            waived: false,
+            not_up_since: Some(now),
+            identity: None,
+            network_failing: None,
+        }
+    }
+
+    /// As the gates see it.
+    pub(super) const fn state(&self) -> CheckState {
+        match self.forced {
+            Some(ForcedView { forced: Forced::Up, .. }) => CheckState::Up,
+            Some(ForcedView { forced: Forced::Down, .. }) => CheckState::Down,
+            None if self.parents_down > 0 => CheckState::Skipped,
+            None => self.measured,
+        }
+    }
+
+    /// For `/health`, `/startup` and children: fresh evidence only.
+    pub(super) const fn strict(&self) -> Level {
+        match self.state() {
+            CheckState::Up => Level::Up,
+            CheckState::Down => Level::Down,
+            CheckState::Pending | CheckState::Stale | CheckState::Skipped => Level::Unknown,
+        }
+    }
+
+    /// For `/ready`: what `max_withdrawal` and `on_stale` let through counts as up.
+    pub(super) fn lenient(&self, plan: &CheckPlan) -> Level {
+        let strict = self.strict();
+        if strict == Level::Up || self.is_waived(plan) {
+            return Level::Up;
+        }
+        match self.held {
+            Some(held) if self.forced.is_none() && self.parents_down == 0 => held,
+            _ => strict,
+        }
+    }
+
+    /// Not up, but let through with a warning.
+    pub(super) fn is_waived(&self, plan: &CheckPlan) -> bool {
+        self.strict() != Level::Up
+            && (self.waived || (self.state() == CheckState::Stale && plan.on_stale == OnStale::Degrade))
+    }
+
+    pub(super) const fn is_skipped(&self) -> bool {
+        self.parents_down > 0
+    }
+
+    // Attempts.
+
+    /// Plans the next attempt, unless one is in flight or the check is skipped.
+    pub(super) fn plan_attempt(&mut self, at: Time) {
+        if self.in_flight.is_none() && !self.is_skipped() {
+            self.next_attempt = Some(at);
+        }
+    }
+
+    pub(super) const fn cancel_planned(&mut self) {
+        self.next_attempt = None;
+    }
+
+    /// Begins the planned attempt if it is due. Says its deadline.
+    pub(super) fn begin_due(&mut self, now: Time, attempt: Attempt, plan: &CheckPlan) -> Option<Time> {
+        if self.in_flight.is_some() || self.next_attempt.is_none_or(|at| at > now) {
+            return None;
+        }
+        let deadline = now + plan.timeout;
+        self.next_attempt = None;
+        self.in_flight = Some(InFlight { attempt, started: now, deadline });
+        Some(deadline)
+    }
+
+    /// Ends the attempt in flight if it is this one. Says when it started.
+    pub(super) fn end(&mut self, attempt: Attempt) -> Option<Time> {
+        let in_flight = self.in_flight.filter(|in_flight| in_flight.attempt == attempt)?;
+        self.in_flight = None;
+        Some(in_flight.started)
+    }
+
+    pub(super) fn is_in_flight(&self, attempt: Attempt) -> bool {
+        self.in_flight.is_some_and(|in_flight| in_flight.attempt == attempt)
+    }
+
+    /// Gives up whatever attempt is in flight.
+    pub(super) fn abort(&mut self) -> Option<Attempt> {
+        self.in_flight.take().map(|in_flight| in_flight.attempt)
+    }
+
+    /// The attempt in flight, if its collector has let even the slack after the deadline pass.
+    pub(super) fn overdue(&self, now: Time) -> Option<(Attempt, Time)> {
+        let in_flight = self.in_flight?;
+        (in_flight.deadline + DEADLINE_SLACK <= now).then_some((in_flight.attempt, in_flight.started))
+    }
+
+    /// From the start of one attempt to the start of the next, as things stand.
+    pub(super) fn interval(&self, plan: &CheckPlan) -> Duration {
+        match self.measured {
+            CheckState::Pending | CheckState::Stale | CheckState::Skipped => plan.pending_interval,
+            CheckState::Up if self.failures > 0 => plan.fast_interval,
+            CheckState::Down if self.passes > 0 => plan.fast_interval,
+            CheckState::Up => plan.interval,
+            CheckState::Down => plan.down_interval,
+        }
+    }
+
+    // Evidence.
+
+    /// Takes a result. `doubted`: failures say nothing now.
+    pub(super) fn take(&mut self, now: Time, outcome: &Outcome, doubted: bool, plan: &CheckPlan) {
+        self.attempts += 1;
+        self.last = Some(Evidence::from_outcome(now, outcome));
+        match outcome.verdict {
+            Verdict::Pass => self.count(now, true, plan),
+            Verdict::Fail(fault) => {
+                let busy = fault == super::Fault::Timeout && plan.on_timeout == OnTimeout::Unknown;
+                if !doubted && !busy {
+                    self.count(now, false, plan);
+                }
+            }
+            Verdict::Unknown => {}
+        }
+    }
+
+    fn count(&mut self, now: Time, pass: bool, plan: &CheckPlan) {
+        self.evidence_at = Some(now);
+        self.window = self.window << 1 | u64::from(!pass);
+        if pass {
+            self.passes = self.passes.saturating_add(1);
+            self.failures = 0;
+            self.failing_since = None;
+            self.last_success = Some(now);
+        } else {
+            self.passes = 0;
+            self.failures = self.failures.saturating_add(1);
+            self.failing_since.get_or_insert(now);
+        }
+        self.measured = self.decide(plan);
+        if matches!(self.measured, CheckState::Up | CheckState::Down) {
+            self.held = None;
+        }
+    }
+
+    fn decide(&self, plan: &CheckPlan) -> CheckState {
+        let down = match plan.failure_rule {
+            FailureRule::Consecutive(threshold) => self.failures >= threshold,
+            FailureRule::Window { fail, of } => {
+                let mask = u64::MAX >> (64 - of.clamp(1, 64));
+                (self.window & mask).count_ones() >= fail
+            }
+        };
+        if down {
+            CheckState::Down
+        } else if self.passes >= plan.success_threshold {
+            CheckState::Up
+        } else if self.measured == CheckState::Stale {
+            CheckState::Pending
+        } else {
+            self.measured
+        }
+    }
+
+    /// When the evidence becomes stale.
+    fn stale_at(&self, plan: &CheckPlan) -> Option<Time> {
+        match self.measured {
+            CheckState::Up | CheckState::Down => self.evidence_at.map(|at| at + plan.max_age),
+            CheckState::Pending | CheckState::Stale | CheckState::Skipped => None,
+        }
+    }
+
+    /// Turns stale if it is time.
+    pub(super) fn expire(&mut self, now: Time, plan: &CheckPlan) {
+        if self.stale_at(plan).is_none_or(|at| at > now) {
+            return;
+        }
+        if plan.on_stale == OnStale::Hold {
+            self.held = Some(if self.measured == CheckState::Up { Level::Up } else { Level::Down });
+        }
+        self.measured = CheckState::Stale;
+        self.forget_streaks();
+    }
+
+    /// Back to pending: what it knew was about something that is no more.
+    pub(super) fn forget(&mut self) {
+        self.measured = CheckState::Pending;
+        self.evidence_at = None;
+        self.held = None;
+        self.identity = None;
+        self.forget_streaks();
+    }
+
+    const fn forget_streaks(&mut self) {
+        self.passes = 0;
+        self.failures = 0;
+        self.failing_since = None;
+        self.window = 0;
+    }
+
+    /// Whether it has spoken about the present model server at all.
+    pub(super) const fn has_evidence(&self) -> bool {
+        self.evidence_at.is_some()
+    }
+
+    /// When it wants to be looked at by itself. `started`: since when `max_withdrawal` may count at all.
+    pub(super) fn wake(&self, plan: &CheckPlan, started: Option<Time>) -> Option<Time> {
+        [
+            self.next_attempt,
+            self.in_flight.map(|in_flight| in_flight.deadline + DEADLINE_SLACK),
+            if self.is_skipped() { None } else { self.stale_at(plan) },
+            self.forced.map(|forced| forced.until),
+            self.withdrawal_ends(plan, started),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// When it will have kept the pod out for as long as it may.
+    pub(super) fn withdrawal_ends(&self, plan: &CheckPlan, started: Option<Time>) -> Option<Time> {
+        if self.waived {
+            return None;
+        }
+        Some(self.not_up_since?.max(started?) + plan.max_withdrawal?)
+    }
+
+    // What people read.
+
+    /// Why it is in its state, without times. Empty when simply up.
+    pub(super) fn reason(&self, plan: &CheckPlan) -> String {
+        if let Some(view) = self.forced {
+            return format!("forced {} by hand", view.forced.as_str());
+        }
+        let last = self.last.as_ref().map_or("", |last| last.reason.as_str());
+        match self.state() {
+            CheckState::Up if self.failures > 0 => {
+                format!("failing ({} of {}): {last}", self.failures_of(plan).0, self.failures_of(plan).1)
+            }
+            CheckState::Up => String::new(),
+            CheckState::Down => last.to_owned(),
+            CheckState::Pending if self.last.is_none() => "no result yet".to_owned(),
+            CheckState::Pending if last.is_empty() => "not enough results yet".to_owned(),
+            CheckState::Pending => format!("not decided yet: {last}"),
+            CheckState::Stale if last.is_empty() => format!("no fresh result for {:?}", plan.max_age),
+            CheckState::Stale => format!("no fresh result for {:?}; last: {last}", plan.max_age),
+            CheckState::Skipped => "a check it depends on is down".to_owned(),
+        }
+    }
+
+    /// Failures that count so far, and how many it takes.
+    pub(super) fn failures_of(&self, plan: &CheckPlan) -> (u32, u32) {
+        match plan.failure_rule {
+            FailureRule::Consecutive(threshold) => (self.failures, threshold),
+            FailureRule::Window { fail, of } => {
+                let mask = u64::MAX >> (64 - of.clamp(1, 64));
+                ((self.window & mask).count_ones(), fail)
+            }
+        }
+    }
+
+    pub(super) const fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    pub(super) const fn next_attempt(&self) -> Option<Time> {
+        self.next_attempt
+    }
+
+    pub(super) fn view(&self, plan: &CheckPlan) -> CheckView {
+        CheckView {
+            name: plan.name.clone(),
+            kind: plan.kind,
+            target: plan.target.clone(),
+            state: self.shown,
+            since: self.since,
+            last: self.last.clone(),
+            passes: self.passes,
+            failures: self.failures,
+            failing_since: self.failing_since,
+            last_success: self.last_success,
+            next_attempt: self.next_attempt,
+            in_flight_since: self.in_flight.map(|in_flight| in_flight.started),
+            forced: self.forced,
+            reason: self.reason(plan),
+            attempts: self.attempts,
+            scope: plan.scope,
+            runbook: plan.runbook.clone(),
+        }
+    }
+}
+
+/// Whether a check looks at the model server, and through which address.
+pub(super) const fn is_about_server(subject: Subject) -> bool {
+    matches!(subject, Subject::Backend(_) | Subject::Server)
+}

@@ -1,0 +1,280 @@
+//! A recorded run: every input with its time, as text that replays to identical output.
+//!
+//! One line an event: nanoseconds, a word, fields, separated by tabs. Texts are escaped, so a line is a
+//! line. No secrets are in it, for none are in inputs. A reload is recorded as such; its plan is not, so a
+//! replay brings its own plans, in order: the same ones, or those of another design.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::evidence::{Fault, Outcome, Sign, Verdict};
+use super::plan::{BackendId, CheckId, Plan};
+use super::snapshot::Forced;
+use super::time::Time;
+use super::{Attempt, Engine, Input, Output};
+
+/// The first line of a recording.
+const HEADER: &str = "probegate-trace 1";
+
+/// What happened to an engine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Input(Input),
+    /// `handle_timeout` was called.
+    Timeout,
+    /// A new plan was taken; the replay brings it.
+    Reload,
+}
+
+/// A recording: the seed, the names of the checks (so that another plan can be told apart), the events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    pub seed: u64,
+    pub started: Time,
+    pub checks: Vec<String>,
+    pub events: Vec<(Time, Event)>,
+}
+
+/// Why a text is no trace: which line, and what is wrong with it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TraceError {
+    /// Counted from 1.
+    pub line: usize,
+    pub problem: String,
+}
+
+impl std::fmt::Display for TraceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}: {}", self.line, self.problem)
+    }
+}
+
+impl std::error::Error for TraceError {}
+
+impl Trace {
+    pub fn new(seed: u64, started: Time, plan: &Plan) -> Self {
+        let checks = plan.checks.iter().map(|check| check.name.clone()).collect();
+        Self { seed, started, checks, events: Vec::new() }
+    }
+
+    /// Runs the recording through a new engine: what it put out, and when. `plans` holds the first plan and
+    /// then one for each reload; with fewer, the later reloads are left out.
+    pub fn replay(&self, plans: &[Arc<Plan>]) -> Vec<(Time, Output)> {
+        let Some((first, rest)) = plans.split_first() else { return Vec::new() };
+        let mut engine = Engine::new(self.started, Arc::clone(first), self.seed);
+        let mut reloads = rest.iter();
+        let mut all = Vec::new();
+        let mut drain = |at: Time, engine: &mut Engine| {
+            while let Some(output) = engine.poll_output() {
+                all.push((at, output));
+            }
+        };
+        drain(self.started, &mut engine);
+        for (at, event) in &self.events {
+            match event {
+                Event::Timeout => engine.handle_timeout(*at),
+                Event::Input(input) => engine.handle_input(*at, input.clone()),
+                Event::Reload => {
+                    if let Some(plan) = reloads.next() {
+                        engine.handle_input(*at, Input::Reload { plan: Arc::clone(plan) });
+                    }
+                }
+            }
+            drain(*at, &mut engine);
+        }
+        all
+    }
+
+    /// As text, header included.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{HEADER}\nseed\t{}\nstarted\t{}\n", self.seed, self.started.as_nanos());
+        for name in &self.checks {
+            let _ = writeln!(text, "check\t{}", escape(name));
+        }
+        for (at, event) in &self.events {
+            text.push_str(&event.to_line(*at));
+        }
+        text
+    }
+
+    /// Reads a recording back.
+    pub fn from_text(text: &str) -> Result<Self, TraceError> {
+        let mut lines = text.lines().enumerate();
+        if lines.next().map(|(_, line)| line) != Some(HEADER) {
+            return Err(TraceError { line: 1, problem: format!("expected `{HEADER}`") });
+        }
+        let mut trace = Self { seed: 0, started: Time::ZERO, checks: Vec::new(), events: Vec::new() };
+        for (index, line) in lines {
+            let fields: Vec<&str> = line.split('\t').collect();
+            trace.take_line(&fields).map_err(|problem| TraceError { line: index + 1, problem })?;
+        }
+        Ok(trace)
+    }
+
+    fn take_line(&mut self, fields: &[&str]) -> Result<(), String> {
+        match fields {
+            ["seed", seed] => self.seed = number(seed)?,
+            ["started", at] => self.started = Time::from_nanos(number(at)?),
+            ["check", name] => self.checks.push(unescape(name)?),
+            [at, rest @ ..] => self.events.push((Time::from_nanos(number(at)?), Event::from_fields(rest)?)),
+            [] => return Err("an empty line".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+impl Event {
+    /// One line with its line break, to be appended to a recording as things happen.
+    pub fn to_line(&self, at: Time) -> String {
+        let mut line = at.as_nanos().to_string();
+        let mut field = |text: &str| {
+            line.push('\t');
+            line.push_str(text);
+        };
+        match self {
+            Self::Timeout => field("timeout"),
+            Self::Reload | Self::Input(Input::Reload { .. }) => field("reload"),
+            Self::Input(Input::Result { check, attempt, outcome }) => {
+                field("result");
+                field(&check.0.to_string());
+                field(&attempt.0.to_string());
+                field(verdict_word(outcome.verdict));
+                field(&outcome.latency.as_nanos().to_string());
+                field(&outcome.sign.map_or_else(|| "-".to_owned(), sign_words));
+                field(&escape(&outcome.reason));
+            }
+            Self::Input(Input::Sign { backend, sign }) => {
+                field("sign");
+                field(&backend.0.to_string());
+                field(&sign_words(*sign));
+            }
+            Self::Input(Input::RunNow { check }) => {
+                field("run-now");
+                field(&check.0.to_string());
+            }
+            Self::Input(Input::Override { check, forced, ttl }) => {
+                field("override");
+                field(&check.0.to_string());
+                field(forced.map_or("-", Forced::as_str));
+                field(&ttl.as_nanos().to_string());
+            }
+            Self::Input(Input::SetReady { enabled }) => field(if *enabled { "enable" } else { "disable" }),
+            Self::Input(Input::Drain) => field("drain"),
+            Self::Input(Input::InFlight { requests }) => {
+                field("in-flight");
+                field(&requests.to_string());
+            }
+            Self::Input(Input::Throttled { on }) => field(if *on { "throttled" } else { "unthrottled" }),
+        }
+        line.push('\n');
+        line
+    }
+
+    fn from_fields(fields: &[&str]) -> Result<Self, String> {
+        let input = match fields {
+            ["timeout"] => return Ok(Self::Timeout),
+            ["reload"] => return Ok(Self::Reload),
+            ["result", check, attempt, verdict, latency, sign, reason] => Input::Result {
+                check: CheckId(number(check)?),
+                attempt: Attempt(number(attempt)?),
+                outcome: Outcome {
+                    verdict: verdict_of(verdict)?,
+                    reason: unescape(reason)?,
+                    latency: Duration::from_nanos(number(latency)?),
+                    sign: if *sign == "-" { None } else { Some(sign_of(sign)?) },
+                },
+            },
+            ["sign", backend, sign] => Input::Sign { backend: BackendId(number(backend)?), sign: sign_of(sign)? },
+            ["run-now", check] => Input::RunNow { check: CheckId(number(check)?) },
+            ["override", check, forced, ttl] => Input::Override {
+                check: CheckId(number(check)?),
+                forced: match *forced {
+                    "-" => None,
+                    "up" => Some(Forced::Up),
+                    "down" => Some(Forced::Down),
+                    other => return Err(format!("expected up, down or -, found `{other}`")),
+                },
+                ttl: Duration::from_nanos(number(ttl)?),
+            },
+            ["enable"] => Input::SetReady { enabled: true },
+            ["disable"] => Input::SetReady { enabled: false },
+            ["drain"] => Input::Drain,
+            ["in-flight", requests] => Input::InFlight { requests: number(requests)? },
+            ["throttled"] => Input::Throttled { on: true },
+            ["unthrottled"] => Input::Throttled { on: false },
+            other => return Err(format!("no such event: `{}`", other.join(" "))),
+        };
+        Ok(Self::Input(input))
+    }
+}
+
+const FAULTS: [Fault; 5] = [Fault::Answer, Fault::Local, Fault::Refused, Fault::Timeout, Fault::Unreachable];
+
+const fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Unknown => "unknown",
+        Verdict::Fail(fault) => fault.as_str(),
+    }
+}
+
+fn verdict_of(word: &str) -> Result<Verdict, String> {
+    match word {
+        "pass" => Ok(Verdict::Pass),
+        "unknown" => Ok(Verdict::Unknown),
+        _ => FAULTS
+            .into_iter()
+            .find(|fault| fault.as_str() == word)
+            .map(Verdict::Fail)
+            .ok_or_else(|| format!("no such verdict: `{word}`")),
+    }
+}
+
+fn sign_words(sign: Sign) -> String {
+    match sign {
+        Sign::Answered => "answered".to_owned(),
+        Sign::Refused => "refused".to_owned(),
+        Sign::CounterReset => "counter-reset".to_owned(),
+        Sign::StartedAt { unix_ms } => format!("started-at {unix_ms}"),
+        Sign::Process { pid, started } => format!("process {pid} {started}"),
+    }
+}
+
+fn sign_of(words: &str) -> Result<Sign, String> {
+    match words.split(' ').collect::<Vec<_>>()[..] {
+        ["answered"] => Ok(Sign::Answered),
+        ["refused"] => Ok(Sign::Refused),
+        ["counter-reset"] => Ok(Sign::CounterReset),
+        ["started-at", unix_ms] => Ok(Sign::StartedAt { unix_ms: number(unix_ms)? }),
+        ["process", pid, started] => Ok(Sign::Process { pid: number(pid)?, started: number(started)? }),
+        _ => Err(format!("no such sign: `{words}`")),
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("expected a number, found `{text}`"))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
+}
+
+fn unescape(text: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        out.push(match chars.next() {
+            Some('\\') => '\\',
+            Some('t') => '\t',
+            Some('n') => '\n',
+            Some('r') => '\r',
+            other => return Err(format!("no such escape: `\\{}`", other.map_or(String::new(), String::from))),
+        });
+    }
+    Ok(out)
+}

@@ -175,8 +175,13 @@ impl Graph {
     /// Sets a check's opinion and carries it on. Children whose parent went down or came back are named in
     /// `children`, with the difference in parents that are down.
     pub(super) fn set(&mut self, check: CheckId, levels: Levels, children: &mut Vec<(CheckId, i32)>) {
-        let mut changes = vec![(check.index(), levels)];
-        while let Some((node, to)) = changes.pop() {
+        let mut changed = vec![check.index()];
+        while let Some(node) = changed.pop() {
+            // A group is looked at when its turn comes: several of its members may have moved by then.
+            let to = match node.checked_sub(self.checks) {
+                Some(group) => self.groups[group].levels(),
+                None => levels,
+            };
             let from = std::mem::replace(&mut self.levels[node], to);
             if from == to {
                 continue;
@@ -194,7 +199,7 @@ impl Graph {
                         let counts = &mut self.groups[group.index()];
                         counts.strict.shift(from.strict, to.strict);
                         counts.lenient.shift(from.lenient, to.lenient);
-                        changes.push((self.checks + group.index(), counts.levels()));
+                        changed.push(self.checks + group.index());
                     }
                     Edge::Health => {
                         self.health_down = self.health_down + u32::from(to.strict == Level::Down)

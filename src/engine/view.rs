@@ -126,9 +126,8 @@ impl Engine {
                 if self.would_condemn() && status == Status::Warn {
                     all.push(self.why_held_back());
                 }
-                if self.is_overdue() {
-                    all.push(self.why_starting());
-                } else if self.instance.phase() == InstancePhase::Starting && self.graph.health_down() {
+                let waits = self.instance.phase() == InstancePhase::Starting && self.graph.health_down();
+                if self.is_overdue() || waits {
                     all.push(self.why_starting());
                 }
             }

@@ -198,7 +198,8 @@ fn a_shared_dependency_withdraws_the_pod_for_so_long_and_then_degrades_it() {
 fn withdrawal_does_not_count_before_the_model_has_started() {
     let mut plan = typical();
     plan.checks[1].max_withdrawal = Some(secs(20));
-    plan.startup = StartupPlan { require: vec![Member::Check(CheckId(0)), Member::Check(CheckId(1))], budget: secs(600) };
+    plan.startup =
+        StartupPlan { require: vec![Member::Check(CheckId(0)), Member::Check(CheckId(1))], budget: secs(600) };
     let mut world = World::new(plan);
     world.script("redis", failing(Fault::Refused));
     world.run_secs(300);
@@ -262,10 +263,7 @@ fn another_pid_is_another_model_server_and_is_counted_once() {
         "process",
         Box::new(move |now| Outcome::pass(ms(1)).sign(Sign::Process { pid: 7, started: born(now) })),
     );
-    world.script(
-        "metric",
-        Box::new(move |now| Outcome::pass(ms(1)).sign(Sign::StartedAt { unix_ms: born(now) })),
-    );
+    world.script("metric", Box::new(move |now| Outcome::pass(ms(1)).sign(Sign::StartedAt { unix_ms: born(now) })));
     world.run_secs(60);
     assert_eq!(world.engine.snapshot().instance.number, 2);
     assert_eq!(world.statuses(), [Status::Pass; 3]);
@@ -296,8 +294,7 @@ fn dependencies_keep_their_state_when_the_model_server_is_new() {
     let mut world = World::new(typical());
     world.script("model", away_between(20, 40));
     world.run_secs(60);
-    let redis: Vec<_> =
-        world.transitions.iter().filter(|t| t.what == Changed::Check("redis".to_owned())).collect();
+    let redis: Vec<_> = world.transitions.iter().filter(|t| t.what == Changed::Check("redis".to_owned())).collect();
     assert_eq!(redis.len(), 1, "{redis:?}");
 }
 
@@ -311,9 +308,11 @@ fn the_restart_budget_holds_back_what_exceeds_it_and_says_so() {
     let flapping = |now: Time| (now.as_nanos() / 100_000_000_000) % 2 == 1;
     world.script(
         "model",
-        Box::new(move |now| {
-            if flapping(now) { Outcome::fail(Fault::Answer, "bad", ms(1)) } else { Outcome::pass(ms(1)) }
-        }),
+        Box::new(
+            move |now| {
+                if flapping(now) { Outcome::fail(Fault::Answer, "bad", ms(1)) } else { Outcome::pass(ms(1)) }
+            },
+        ),
     );
     world.run_secs(560);
     assert_eq!(world.turns(Gate::Health, Status::Fail).len(), 2);
@@ -382,7 +381,7 @@ fn a_late_engine_doubts_itself_and_withholds_health() {
     world.run_secs(12);
     assert_eq!(world.status(Gate::Health), Status::Pass);
     // The whole process stands still for a minute.
-    world.now = world.now + secs(60);
+    world.now += secs(60);
     world.results.clear();
     world.engine.handle_timeout(world.now);
     world.carry_out();

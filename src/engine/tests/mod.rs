@@ -113,11 +113,7 @@ impl World {
 
     /// When a gate turned to a status, every time.
     fn turns(&self, gate: Gate, to: Status) -> Vec<Time> {
-        self.transitions
-            .iter()
-            .filter(|t| t.what == Changed::Gate(gate) && t.to == to.as_str())
-            .map(|t| t.at)
-            .collect()
+        self.transitions.iter().filter(|t| t.what == Changed::Gate(gate) && t.to == to.as_str()).map(|t| t.at).collect()
     }
 }
 

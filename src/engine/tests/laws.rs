@@ -45,18 +45,18 @@ enum Op {
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
-        6 => (0..8_000u64).prop_map(Op::Pass),
-        8 => any::<bool>().prop_map(Op::Timeout),
-        12 => (any::<usize>(), 0..6u8, 0..12u8).prop_map(|(which, verdict, sign)| Op::Report { which, verdict, sign }),
-        2 => (0..9u32, 0..60u64).prop_map(|(check, attempt)| Op::Bogus { check, attempt }),
-        1 => (0..3u32, any::<bool>()).prop_map(|(backend, refused)| Op::Sign { backend, refused }),
-        1 => (0..9u32).prop_map(Op::RunNow),
-        1 => (0..9u32, 0..3u8, 0..20_000u64).prop_map(|(check, state, ttl_ms)| Op::Force { check, state, ttl_ms }),
-        1 => any::<bool>().prop_map(Op::SetReady),
-        1 => (0..20u8).prop_filter_map("rare", |n| (n == 0).then_some(Op::Drain)),
-        1 => (0..3u64).prop_map(Op::InFlight),
-        1 => any::<bool>().prop_map(Op::Throttled),
-        1 => (0..8u8).prop_map(Op::Reload),
+        60 => (0..8_000u64).prop_map(Op::Pass),
+        80 => any::<bool>().prop_map(Op::Timeout),
+        120 => (any::<usize>(), 0..6u8, 0..12u8).prop_map(|(which, verdict, sign)| Op::Report { which, verdict, sign }),
+        20 => (0..9u32, 0..60u64).prop_map(|(check, attempt)| Op::Bogus { check, attempt }),
+        10 => (0..3u32, any::<bool>()).prop_map(|(backend, refused)| Op::Sign { backend, refused }),
+        10 => (0..9u32).prop_map(Op::RunNow),
+        10 => (0..9u32, 0..3u8, 0..20_000u64).prop_map(|(check, state, ttl_ms)| Op::Force { check, state, ttl_ms }),
+        10 => any::<bool>().prop_map(Op::SetReady),
+        10 => (0..3u64).prop_map(Op::InFlight),
+        10 => any::<bool>().prop_map(Op::Throttled),
+        10 => (0..8u8).prop_map(Op::Reload),
+        1 => Just(Op::Drain),
     ];
     vec(op, 0..120)
 }

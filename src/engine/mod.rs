@@ -22,10 +22,13 @@ mod check;
 mod doubt;
 mod drain;
 mod evidence;
+mod gate;
 mod graph;
 mod history;
 mod instance;
+mod intake;
 mod plan;
+mod reload;
 mod schedule;
 mod snapshot;
 mod time;
@@ -271,129 +274,6 @@ impl Engine {
         self.checks[id.index()].plan_attempt(self.now + plan.initial_delay + spread);
     }
 
-    // Evidence.
-
-    fn take_result(&mut self, id: CheckId, attempt: Attempt, outcome: &Outcome) {
-        let is_current = self.checks.get(id.index()).is_some_and(|check| check.is_in_flight(attempt));
-        if !is_current {
-            return;
-        }
-        if let Some(presence) = presence_of(outcome) {
-            self.take_sign(id, presence);
-        }
-        if let Some(sign) = outcome.sign {
-            self.take_sign(id, sign);
-        }
-        self.count(id, attempt, outcome);
-        self.refresh(id, "");
-    }
-
-    /// Ends the attempt, counts what it says, plans the next.
-    fn count(&mut self, id: CheckId, attempt: Attempt, outcome: &Outcome) {
-        let plan = &self.plan.checks[id.index()];
-        let check = &mut self.checks[id.index()];
-        let Some(started) = check.end(attempt) else { return };
-        let remote = plan.subject == Subject::Remote;
-        if remote {
-            let failing = Some(doubt::is_network_failure(outcome.verdict));
-            self.doubt.remote_changed(check.network_failing, failing);
-            check.network_failing = failing;
-            self.step_doubt();
-        }
-        let timeout = outcome.verdict == Verdict::Fail(Fault::Timeout);
-        let doubted = remote && self.doubt.since().is_some() || timeout && self.doubt.is_starved();
-        let plan = &self.plan.checks[id.index()];
-        let check = &mut self.checks[id.index()];
-        check.take(self.now, outcome, doubted, plan);
-        let wait = self.jitter.stretch(check.interval(plan), plan.jitter_permille);
-        check.plan_attempt((started + wait).max(self.now));
-    }
-
-    fn take_sign(&mut self, id: CheckId, sign: Sign) {
-        let subject = self.plan.checks[id.index()].subject;
-        match (subject, sign) {
-            (Subject::Backend(backend), Sign::Answered | Sign::Refused) => {
-                self.take_backend_sign(backend, sign, Some(id));
-            }
-            (_, Sign::Answered | Sign::Refused) | (Subject::Local | Subject::Remote, _) => {}
-            (Subject::Backend(_) | Subject::Server, Sign::CounterReset) => {
-                // The first reading after a restart is always lower; only a second life seen by this very
-                // check is news.
-                if self.checks[id.index()].has_evidence() {
-                    self.new_instance("a counter went backwards", Some(id));
-                }
-            }
-            (Subject::Backend(_) | Subject::Server, Sign::Process { .. } | Sign::StartedAt { .. }) => {
-                let known = self.checks[id.index()].identity.replace(sign);
-                if known.is_some_and(|known| known != sign) {
-                    let what = if matches!(sign, Sign::Process { .. }) { "its process" } else { "its start time" };
-                    self.new_instance(&format!("{what} is another"), Some(id));
-                    self.checks[id.index()].identity = Some(sign);
-                }
-            }
-        }
-    }
-
-    fn take_backend_sign(&mut self, backend: BackendId, sign: Sign, from: Option<CheckId>) {
-        let Some(&presence) = self.presence.get(backend.index()) else { return };
-        match (presence, sign) {
-            (Presence::Unseen, Sign::Answered) => self.presence[backend.index()] = Presence::Seen,
-            (Presence::Seen, Sign::Refused) => {
-                self.presence[backend.index()] = Presence::Gone;
-                if !self.presence.contains(&Presence::Seen) {
-                    self.instance_gone();
-                }
-            }
-            (Presence::Gone, Sign::Answered) => {
-                self.presence[backend.index()] = Presence::Seen;
-                if self.instance.phase() == InstancePhase::Gone {
-                    self.new_instance("it was gone and answers again", from);
-                } else {
-                    self.forget(from, |subject| subject == Subject::Backend(backend));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn instance_gone(&mut self) {
-        let from = self.instance.phase();
-        self.instance.gone(self.now, self.plan.startup.budget);
-        self.tell(Changed::Instance(self.instance.number()), from.as_str(), "gone", "nobody listens any more");
-    }
-
-    /// Another model server: whatever was known of the last one is forgotten, except for the check whose
-    /// result is the first about the new one (`from`): its attempt goes on to count.
-    fn new_instance(&mut self, why: &str, from: Option<CheckId>) {
-        let before = self.instance.phase();
-        self.instance.begin(self.now, self.plan.startup.budget);
-        self.tell(Changed::Instance(self.instance.number()), before.as_str(), "starting", why);
-        self.forget(from, check::is_about_server);
-        self.graph.relatch(&self.plan);
-    }
-
-    fn forget(&mut self, from: Option<CheckId>, about: impl Fn(Subject) -> bool) {
-        for index in 0..self.checks.len() {
-            if !about(self.plan.checks[index].subject) {
-                continue;
-            }
-            let id = check_id(index);
-            self.checks[index].forget();
-            if from != Some(id) {
-                self.abort(id);
-                self.checks[index].cancel_planned();
-                self.plan_first_attempt(id);
-            }
-            self.refresh(id, "a new model server has appeared");
-        }
-    }
-
-    fn abort(&mut self, id: CheckId) {
-        if let Some(attempt) = self.checks[id.index()].abort() {
-            self.outputs.push_back(Output::Cancel { check: id, attempt });
-        }
-    }
-
     // Words from people.
 
     fn run_now(&mut self, id: CheckId) {
@@ -430,75 +310,6 @@ impl Engine {
             self.drain.begin(self.now);
             self.tell(Changed::Drain, "serving", "propagating", "the drain has begun");
         }
-    }
-
-    fn reload(&mut self, plan: Arc<Plan>) {
-        debug_assert_eq!(plan.validate(), Ok(()));
-        for index in 0..self.checks.len() {
-            self.abort(check_id(index));
-        }
-        let same = |a: &CheckPlan, b: &CheckPlan| a.name == b.name && a.kind == b.kind && a.target == b.target;
-        let old_plan = std::mem::replace(&mut self.plan, plan);
-        let mut old: std::collections::HashMap<&str, (usize, Check)> = old_plan
-            .checks
-            .iter()
-            .map(|plan| plan.name.as_str())
-            .zip(std::mem::take(&mut self.checks).into_iter().enumerate())
-            .collect();
-        let plan = Arc::clone(&self.plan);
-        self.checks = plan
-            .checks
-            .iter()
-            .map(|check| match old.remove(check.name.as_str()) {
-                Some((index, life)) if same(&old_plan.checks[index], check) => life,
-                _ => Check::new(self.now),
-            })
-            .collect();
-        self.presence = plan
-            .backends
-            .iter()
-            .map(|new| {
-                let known = old_plan.backends.iter().position(|old| old.address == new.address);
-                known.map_or(Presence::Unseen, |index| self.presence[index])
-            })
-            .collect();
-        self.restart_bookkeeping(&old_plan);
-    }
-
-    /// Rebuilds what is derived from plan and checks; the startup latches carry over by name.
-    fn restart_bookkeeping(&mut self, old_plan: &Plan) {
-        let latched: Vec<&str> = old_plan
-            .startup
-            .require
-            .iter()
-            .enumerate()
-            .filter(|&(index, _)| self.graph.is_latched(index))
-            .map(|(_, &member)| old_plan.member_name(member))
-            .collect();
-        let plan = Arc::clone(&self.plan);
-        self.graph = Graph::new(&plan);
-        self.graph.latch_by_name(|member| latched.contains(&plan.member_name(member)), &plan);
-        self.schedule = Schedule::new(self.checks.len() + 1);
-        self.views = vec![None; self.checks.len()];
-        self.moved = None;
-        self.doubt.forget_remote();
-        for index in 0..self.checks.len() {
-            let id = check_id(index);
-            let check = &mut self.checks[index];
-            check.parents_down = 0;
-            check.network_failing =
-                if plan.checks[index].subject == Subject::Remote { check.network_failing } else { None };
-            self.doubt.remote_changed(None, check.network_failing);
-            let soonest = self.now + plan.checks[index].interval;
-            match check.next_attempt() {
-                Some(at) => check.plan_attempt(at.min(soonest)),
-                None => self.plan_first_attempt(id),
-            }
-        }
-        for index in 0..self.checks.len() {
-            self.refresh(check_id(index), "the configuration has changed");
-        }
-        self.revision += 1;
     }
 
     // Consequences.
@@ -578,128 +389,11 @@ impl Engine {
         }
     }
 
-    /// Moves the lives that stand above checks, decides the gates, and plans the next look.
-    fn judge(&mut self) {
-        self.step_doubt();
-        while let Some((from, to)) = self.drain.step(self.now, self.plan.drain) {
-            let why = match to {
-                DrainPhase::Finishing => "endpoints have had their time to propagate; new requests are refused",
-                DrainPhase::Done if self.drain.view(self.plan.drain).cut_off => {
-                    "out of time: requests in flight are cut off"
-                }
-                DrainPhase::Serving | DrainPhase::Propagating | DrainPhase::Done => "nothing is in flight",
-            };
-            self.tell(Changed::Drain, from.as_str(), to.as_str(), why);
-        }
-        if self.instance.phase() == InstancePhase::Starting && self.graph.all_latched() {
-            self.instance.started(self.now);
-            let why = "every required check has been up";
-            self.tell(Changed::Instance(self.instance.number()), "starting", "started", why);
-            self.rearm_withdrawals();
-        }
-        self.turn(Gate::Startup, self.startup_status());
-        self.turn(Gate::Ready, self.ready_status());
-        let health = self.health_status();
-        self.turn(Gate::Health, health);
-        self.schedule.set(check_id(self.checks.len()).0, self.wake());
-    }
-
-    /// `max_withdrawal` counts only from a finished start on.
-    fn rearm_withdrawals(&mut self) {
-        for (index, plan) in self.plan.checks.iter().enumerate() {
-            if plan.max_withdrawal.is_some() {
-                let wake = self.checks[index].wake(plan, self.instance.started_at());
-                self.schedule.set(check_id(index).0, wake);
-            }
-        }
-    }
-
-    fn startup_status(&self) -> Status {
-        let waits = !self.plan.startup.require.is_empty() && self.instance.phase() != InstancePhase::Started;
-        if waits { Status::Fail } else { Status::Pass }
-    }
-
-    fn ready_status(&self) -> Status {
-        if self.drain.is_draining()
-            || self.disabled_since.is_some()
-            || self.instance.phase() == InstancePhase::Starting
-            || self.graph.ready_missing()
-        {
-            Status::Fail
-        } else if self.graph.ready_degraded() || self.graph.ready_waived() {
-            Status::Warn
-        } else {
-            Status::Pass
-        }
-    }
-
-    fn health_status(&mut self) -> Status {
-        if !self.would_condemn() {
-            self.condemned = false;
-            return Status::Pass;
-        }
-        if self.doubt.since().is_some() {
-            return Status::Warn;
-        }
-        if !self.condemned {
-            if !self.ledger.allows(self.now, self.plan.health.restart_budget) {
-                return Status::Warn;
-            }
-            self.ledger.record(self.now);
-            self.condemned = true;
-        }
-        Status::Fail
-    }
-
-    /// Whether a restart is called for, budget and doubt aside.
-    fn would_condemn(&self) -> bool {
-        match self.instance.phase() {
-            InstancePhase::Starting => self.is_overdue(),
-            InstancePhase::Gone => self.is_overdue() || self.graph.health_down(),
-            InstancePhase::Started => self.graph.health_down(),
-        }
-    }
-
-    fn is_overdue(&self) -> bool {
-        !self.plan.startup.require.is_empty() && self.instance.is_overdue(self.now)
-    }
-
-    fn turn(&mut self, gate: Gate, to: Status) {
-        let state = &mut self.gates[gate as usize];
-        let from = state.status;
-        if from == to {
-            return;
-        }
-        *state = GateState { status: to, since: self.now };
-        let reason = self.headline(gate);
-        self.tell(Changed::Gate(gate), from.as_str(), to.as_str(), &reason);
-    }
-
-    /// When something above the checks may change by time alone.
-    fn wake(&self) -> Option<Time> {
-        let budget = self.instance.budget_until().filter(|&until| until > self.now);
-        let held_back = self.would_condemn() && !self.condemned;
-        let freed = if held_back { self.ledger.frees_at(self.plan.health.restart_budget) } else { None };
-        [budget, freed.filter(|&at| at > self.now), self.doubt.wake(), self.drain.wake(self.plan.drain)]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
     fn tell(&mut self, what: Changed, from: &'static str, to: &'static str, reason: &str) {
         let transition = Transition { at: self.now, what, from, to, reason: reason.to_owned() };
         self.history.push(transition.clone());
         self.outputs.push_back(Output::Transition(transition));
         self.revision += 1;
-    }
-}
-
-/// What an outcome says about whether somebody is there, whoever it is about.
-const fn presence_of(outcome: &Outcome) -> Option<Sign> {
-    match outcome.verdict {
-        Verdict::Pass | Verdict::Fail(Fault::Answer) => Some(Sign::Answered),
-        Verdict::Fail(Fault::Refused) => Some(Sign::Refused),
-        Verdict::Fail(Fault::Local | Fault::Timeout | Fault::Unreachable) | Verdict::Unknown => None,
     }
 }
 

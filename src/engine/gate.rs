@@ -1,0 +1,115 @@
+//! The three gates: from counts of members to pass, warn or fail, with the lives that stand above them.
+
+use super::snapshot::{Changed, DrainPhase, Gate, InstancePhase, Status};
+use super::time::Time;
+use super::{Engine, GateState, check_id};
+
+impl Engine {
+    /// Moves the lives that stand above checks, decides the gates, and plans the next look.
+    pub(super) fn judge(&mut self) {
+        self.step_doubt();
+        while let Some((from, to)) = self.drain.step(self.now, self.plan.drain) {
+            let why = match to {
+                DrainPhase::Finishing => "endpoints have had their time to propagate; new requests are refused",
+                DrainPhase::Done if self.drain.view(self.plan.drain).cut_off => {
+                    "out of time: requests in flight are cut off"
+                }
+                DrainPhase::Serving | DrainPhase::Propagating | DrainPhase::Done => "nothing is in flight",
+            };
+            self.tell(Changed::Drain, from.as_str(), to.as_str(), why);
+        }
+        if self.instance.phase() == InstancePhase::Starting && self.graph.all_latched() {
+            self.instance.started(self.now);
+            let why = "every required check has been up";
+            self.tell(Changed::Instance(self.instance.number()), "starting", "started", why);
+            self.rearm_withdrawals();
+        }
+        self.turn(Gate::Startup, self.startup_status());
+        self.turn(Gate::Ready, self.ready_status());
+        let health = self.health_status();
+        self.turn(Gate::Health, health);
+        self.schedule.set(check_id(self.checks.len()).0, self.wake());
+    }
+
+    /// `max_withdrawal` counts only from a finished start on.
+    fn rearm_withdrawals(&mut self) {
+        for (index, plan) in self.plan.checks.iter().enumerate() {
+            if plan.max_withdrawal.is_some() {
+                let wake = self.checks[index].wake(plan, self.instance.started_at());
+                self.schedule.set(check_id(index).0, wake);
+            }
+        }
+    }
+
+    fn startup_status(&self) -> Status {
+        let waits = !self.plan.startup.require.is_empty() && self.instance.phase() != InstancePhase::Started;
+        if waits { Status::Fail } else { Status::Pass }
+    }
+
+    fn ready_status(&self) -> Status {
+        if self.drain.is_draining()
+            || self.disabled_since.is_some()
+            || self.instance.phase() == InstancePhase::Starting
+            || self.graph.ready_missing()
+        {
+            Status::Fail
+        } else if self.graph.ready_degraded() || self.graph.ready_waived() {
+            Status::Warn
+        } else {
+            Status::Pass
+        }
+    }
+
+    fn health_status(&mut self) -> Status {
+        if !self.would_condemn() {
+            self.condemned = false;
+            return Status::Pass;
+        }
+        if self.doubt.since().is_some() {
+            return Status::Warn;
+        }
+        if !self.condemned {
+            if !self.ledger.allows(self.now, self.plan.health.restart_budget) {
+                return Status::Warn;
+            }
+            self.ledger.record(self.now);
+            self.condemned = true;
+        }
+        Status::Fail
+    }
+
+    /// Whether a restart is called for, budget and doubt aside.
+    pub(super) fn would_condemn(&self) -> bool {
+        match self.instance.phase() {
+            InstancePhase::Starting => self.is_overdue(),
+            InstancePhase::Gone => self.is_overdue() || self.graph.health_down(),
+            InstancePhase::Started => self.graph.health_down(),
+        }
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        !self.plan.startup.require.is_empty() && self.instance.is_overdue(self.now)
+    }
+
+    fn turn(&mut self, gate: Gate, to: Status) {
+        let state = &mut self.gates[gate as usize];
+        let from = state.status;
+        if from == to {
+            return;
+        }
+        *state = GateState { status: to, since: self.now };
+        let reason = self.headline(gate);
+        self.tell(Changed::Gate(gate), from.as_str(), to.as_str(), &reason);
+    }
+
+    /// When something above the checks may change by time alone.
+    fn wake(&self) -> Option<Time> {
+        let budget = self.instance.budget_until().filter(|&until| until > self.now);
+        let held_back = self.would_condemn() && !self.condemned;
+        let freed = if held_back { self.ledger.frees_at(self.plan.health.restart_budget) } else { None };
+        [budget, freed.filter(|&at| at > self.now), self.doubt.wake(), self.drain.wake(self.plan.drain)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

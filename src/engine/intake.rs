@@ -1,0 +1,140 @@
+//! Evidence coming in: results, and what they say about which model server this is.
+
+use super::check;
+use super::doubt;
+use super::instance::Presence;
+use super::plan::{BackendId, CheckId, Subject};
+use super::snapshot::{Changed, InstancePhase};
+use super::{Attempt, Engine, Fault, Outcome, Output, Sign, Verdict, check_id};
+
+impl Engine {
+    pub(super) fn take_result(&mut self, id: CheckId, attempt: Attempt, outcome: &Outcome) {
+        let is_current = self.checks.get(id.index()).is_some_and(|check| check.is_in_flight(attempt));
+        if !is_current {
+            return;
+        }
+        if let Some(presence) = presence_of(outcome) {
+            self.take_sign(id, presence);
+        }
+        if let Some(sign) = outcome.sign {
+            self.take_sign(id, sign);
+        }
+        self.count(id, attempt, outcome);
+        self.refresh(id, "");
+    }
+
+    /// Ends the attempt, counts what it says, plans the next.
+    pub(super) fn count(&mut self, id: CheckId, attempt: Attempt, outcome: &Outcome) {
+        let plan = &self.plan.checks[id.index()];
+        let check = &mut self.checks[id.index()];
+        let Some(started) = check.end(attempt) else { return };
+        let remote = plan.subject == Subject::Remote;
+        if remote {
+            let failing = Some(doubt::is_network_failure(outcome.verdict));
+            self.doubt.remote_changed(check.network_failing, failing);
+            check.network_failing = failing;
+            self.step_doubt();
+        }
+        let timeout = outcome.verdict == Verdict::Fail(Fault::Timeout);
+        let doubted = remote && self.doubt.since().is_some() || timeout && self.doubt.is_starved();
+        let plan = &self.plan.checks[id.index()];
+        let check = &mut self.checks[id.index()];
+        check.take(self.now, outcome, doubted, plan);
+        let wait = self.jitter.stretch(check.interval(plan), plan.jitter_permille);
+        check.plan_attempt((started + wait).max(self.now));
+    }
+
+    fn take_sign(&mut self, id: CheckId, sign: Sign) {
+        let subject = self.plan.checks[id.index()].subject;
+        match (subject, sign) {
+            (Subject::Backend(backend), Sign::Answered | Sign::Refused) => {
+                self.take_backend_sign(backend, sign, Some(id));
+            }
+            (_, Sign::Answered | Sign::Refused) | (Subject::Local | Subject::Remote, _) => {}
+            (Subject::Backend(_) | Subject::Server, Sign::CounterReset) => {
+                // The first reading after a restart is always lower; only a second life seen by this very
+                // check is news.
+                if self.checks[id.index()].has_evidence() {
+                    self.new_instance("a counter went backwards", Some(id));
+                }
+            }
+            (Subject::Backend(_) | Subject::Server, Sign::Process { .. } | Sign::StartedAt { .. }) => {
+                let known = self.checks[id.index()].identity.replace(sign);
+                if known.is_some_and(|known| known != sign) {
+                    let what = if matches!(sign, Sign::Process { .. }) { "its process" } else { "its start time" };
+                    self.new_instance(&format!("{what} is another"), Some(id));
+                    self.checks[id.index()].identity = Some(sign);
+                }
+            }
+        }
+    }
+
+    pub(super) fn take_backend_sign(&mut self, backend: BackendId, sign: Sign, from: Option<CheckId>) {
+        let Some(&presence) = self.presence.get(backend.index()) else { return };
+        match (presence, sign) {
+            (Presence::Unseen, Sign::Answered) => self.presence[backend.index()] = Presence::Seen,
+            (Presence::Seen, Sign::Refused) => {
+                self.presence[backend.index()] = Presence::Gone;
+                if !self.presence.contains(&Presence::Seen) {
+                    self.instance_gone();
+                }
+            }
+            (Presence::Gone, Sign::Answered) => {
+                self.presence[backend.index()] = Presence::Seen;
+                if self.instance.phase() == InstancePhase::Gone {
+                    self.new_instance("it was gone and answers again", from);
+                } else {
+                    self.forget(from, |subject| subject == Subject::Backend(backend));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn instance_gone(&mut self) {
+        let from = self.instance.phase();
+        self.instance.gone(self.now, self.plan.startup.budget);
+        self.tell(Changed::Instance(self.instance.number()), from.as_str(), "gone", "nobody listens any more");
+    }
+
+    /// Another model server: whatever was known of the last one is forgotten, except for the check whose
+    /// result is the first about the new one (`from`): its attempt goes on to count.
+    fn new_instance(&mut self, why: &str, from: Option<CheckId>) {
+        let before = self.instance.phase();
+        self.instance.begin(self.now, self.plan.startup.budget);
+        self.tell(Changed::Instance(self.instance.number()), before.as_str(), "starting", why);
+        self.forget(from, check::is_about_server);
+        self.graph.relatch(&self.plan);
+    }
+
+    fn forget(&mut self, from: Option<CheckId>, about: impl Fn(Subject) -> bool) {
+        for index in 0..self.checks.len() {
+            if !about(self.plan.checks[index].subject) {
+                continue;
+            }
+            let id = check_id(index);
+            self.checks[index].forget();
+            if from != Some(id) {
+                self.abort(id);
+                self.checks[index].cancel_planned();
+                self.plan_first_attempt(id);
+            }
+            self.refresh(id, "a new model server has appeared");
+        }
+    }
+
+    pub(super) fn abort(&mut self, id: CheckId) {
+        if let Some(attempt) = self.checks[id.index()].abort() {
+            self.outputs.push_back(Output::Cancel { check: id, attempt });
+        }
+    }
+}
+
+/// What an outcome says about whether somebody is there, whoever it is about.
+const fn presence_of(outcome: &Outcome) -> Option<Sign> {
+    match outcome.verdict {
+        Verdict::Pass | Verdict::Fail(Fault::Answer) => Some(Sign::Answered),
+        Verdict::Fail(Fault::Refused) => Some(Sign::Refused),
+        Verdict::Fail(Fault::Local | Fault::Timeout | Fault::Unreachable) | Verdict::Unknown => None,
+    }
+}

@@ -1,5 +1,7 @@
 //! One metrics page of somebody else: fetched by one at a time, kept as bytes, read as samples.
 
+pub mod text;
+
 use std::time::Duration;
 
 use crate::config::MetricsPage;

@@ -222,6 +222,7 @@ impl Wire<'_> {
         let whom = self.whom;
         if let Some(cause) = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>()) {
             return match (heard, cause.kind()) {
+                (Heard::Nothing, io::ErrorKind::UnexpectedEof) => io_failure(whom, cause),
                 (Heard::Nothing, _) => tls::failure(cause, whom),
                 (Heard::Head, io::ErrorKind::ConnectionReset) => {
                     Failure::answer(format!("connection reset by {whom} in the middle of the answer"))

@@ -165,3 +165,31 @@ async fn tls_towards_a_plaintext_port_is_told_apart_from_a_dead_one() {
     let failure = fetch(&Target::Tcp { address: silent.address, tls: tls() }, get("/"), MAX).await.unwrap_err();
     assert!(matches!(failure.fault, Fault::Unreachable | Fault::Answer), "{failure}");
 }
+
+#[tokio::test]
+async fn a_server_that_wants_a_client_certificate_gets_it_and_its_absence_is_named() {
+    let (ca, now) = (peer::Authority::new(), peer::unix_now());
+    let valid = |name| ca.issue(name, now - peer::DAY, now + peer::DAY);
+    let client = valid("client.example");
+    let answer = |stream| peer::serve(stream, |_| respond(200, "welcome"));
+    let address = peer::mutual_tls(valid("127.0.0.1"), Some(&ca), &[b"http/1.1"], answer).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        Some(path)
+    };
+    let with = TlsClient {
+        ca_file: file("ca.pem", &ca.pem),
+        cert_file: file("cert.pem", &client.cert_pem),
+        key_file: file("key.pem", &client.key_pem),
+        ..TlsClient::default()
+    };
+    let ask =
+        async |tls: TlsClient| fetch(&Target::Tcp { address: address.clone(), tls: Some(tls) }, get("/"), MAX).await;
+    assert_eq!(ask(with.clone()).await.unwrap().body(), "welcome");
+    let without = ask(TlsClient { cert_file: None, key_file: None, ..with.clone() }).await.unwrap_err();
+    assert_eq!(without, Failure::answer(format!("{address} wants a client certificate")));
+    let swapped = TlsClient { key_file: with.cert_file.clone(), ..with };
+    assert!(ask(swapped).await.unwrap_err().reason.ends_with("holds no private key in PEM"));
+}

@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
                 }
             }
             Line::Sample(sample) => {
-                let index = self.home(&sample.name);
+                let index = self.home(sample.name.clone());
                 self.current = index;
                 self.page.families[index].samples.push(sample);
             }
@@ -228,7 +228,8 @@ impl<'a> Reader<'a> {
 
     /// Where a sample belongs: the family of the line before, one of its very name, one that its suffix
     /// fits, or a new one.
-    fn home(&mut self, sample: &Cow<'a, str>) -> usize {
+    fn home(&mut self, name: Cow<'a, str>) -> usize {
+        let sample = name.as_ref();
         if self.page.families.get(self.current).is_some_and(|family| family.takes(sample)) {
             return self.current;
         }
@@ -240,7 +241,7 @@ impl<'a> Reader<'a> {
         let mut fitting = known.filter(|&index| self.page.families[index].takes(sample));
         match fitting.next() {
             Some(index) => index,
-            None => self.add(sample.clone()),
+            None => self.add(name),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! `metric`: a number on a metrics page, or how fast it moves.
 //!
 //! No page is no evidence, neither of motion nor of its absence: a failed scrape is unknown. The page may be
-//! younger than the attempt's beginning by half an interval, so that checks on one page share a scrape. A
-//! series that is not a number has no value; what is left is combined. A counter that went backwards belongs
+//! older than the attempt by half an interval, so that checks on one page share a scrape; no check judges the
+//! same page twice. A series that is not a number has no value; what is left is combined. A counter that went backwards belongs
 //! to a new server: its old reading is forgotten and the sign is passed on.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Memory, Scene};
@@ -25,14 +25,8 @@ pub(super) async fn attempt(
     scene: &Scene,
 ) -> Outcome {
     let Some(scraper) = scraper else { return Outcome::unknown("no metrics page to read", scene.elapsed()) };
-    let last = memory.lock().unwrap_or_else(PoisonError::into_inner).counter;
     scene.waiting_for(format!("the metrics page of {}", scraper.whom()));
-    let mut page = scraper.page(scene.page_age, scene.timeout).await;
-    // A rate is between two pages: one that was read already says nothing new.
-    if spec.rate && page.as_ref().is_ok_and(|page| last.is_some_and(|(at, _)| page.fetched_at <= at)) {
-        page = scraper.page(Duration::ZERO, scene.timeout).await;
-    }
-    let page = match page {
+    let page = match unjudged_page(scraper, memory, scene).await {
         Ok(page) => page,
         Err(reason) => return Outcome::unknown(reason, scene.elapsed()),
     };
@@ -49,6 +43,17 @@ pub(super) async fn attempt(
         Value::Number(value) if spec.rate => rate(spec, &page, value, memory, scene, reading.started.is_some()),
         Value::Number(value) => judge(spec, value, scene),
     }
+}
+
+/// A page that this check has not judged yet: one bad page must never count as two failures.
+async fn unjudged_page(scraper: &Scraper, memory: &Mutex<Memory>, scene: &Scene) -> Result<Arc<Page>, String> {
+    let judged = memory.lock().unwrap_or_else(PoisonError::into_inner).page;
+    let mut page = scraper.page(scene.page_age, scene.timeout).await?;
+    if judged.is_some_and(|judged| page.fetched_at <= judged) {
+        page = scraper.page(Duration::ZERO, scene.timeout).await?;
+    }
+    memory.lock().unwrap_or_else(PoisonError::into_inner).page = Some(page.fetched_at);
+    Ok(page)
 }
 
 /// What one page says about one selector.

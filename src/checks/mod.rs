@@ -31,6 +31,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::config::{CheckSpec, Config, Kind, MemoryOf, MetricsPage};
 use crate::engine::{CheckId, CheckPlan, Outcome};
+use crate::limits::PAGE_AGE_MAX;
 use crate::scrape::Scraper;
 use scene::Scene;
 
@@ -59,6 +60,8 @@ struct Collector {
 struct Memory {
     /// The last reading of a counter and when, for rates and resets.
     counter: Option<(crate::engine::Time, f64)>,
+    /// When the metrics page that was judged last had come.
+    page: Option<crate::engine::Time>,
 }
 
 impl Collectors {
@@ -140,11 +143,10 @@ fn page_of(spec: &CheckSpec) -> Option<&MetricsPage> {
     }
 }
 
-/// Half of the shortest interval: several checks on one page cost it one scrape, and no check ever judges the
-/// same page twice, so that one bad reading can never count as two failures.
+/// Half of the interval, and never so old that a verdict would be late for it: several checks on one page cost
+/// it one scrape, wherever in the interval each of them is.
 fn page_age(plan: &CheckPlan) -> Duration {
-    let intervals = [plan.interval, plan.fast_interval, plan.pending_interval, plan.down_interval];
-    intervals.into_iter().min().unwrap_or_default() / 2
+    (plan.interval / 2).min(PAGE_AGE_MAX)
 }
 
 impl Collector {

@@ -160,4 +160,8 @@ async fn several_checks_on_one_page_cost_one_scrape() {
         assert_eq!(run_on(&collectors, check).await.verdict, Verdict::Pass);
     }
     assert_eq!(count.load(Ordering::SeqCst), 1);
+    run_on(&collectors, 0).await;
+    assert_eq!(count.load(Ordering::SeqCst), 2, "no check judges the same page twice");
+    run_on(&collectors, 1).await;
+    assert_eq!(count.load(Ordering::SeqCst), 2, "but another may judge what that one fetched");
 }

@@ -193,3 +193,12 @@ async fn a_server_that_wants_a_client_certificate_gets_it_and_its_absence_is_nam
     let swapped = TlsClient { key_file: with.cert_file.clone(), ..with };
     assert!(ask(swapped).await.unwrap_err().reason.ends_with("holds no private key in PEM"));
 }
+
+#[tokio::test]
+async fn endless_interim_answers_do_not_outlast_the_deadline() {
+    let mut peer = raw("HTTP/1.1 100 Continue\r\n\r\n".repeat(1000), Then::Repeat).await;
+    let target = at(&peer.address);
+    let asked = peer::soon(tokio::time::timeout(Duration::from_millis(100), fetch(&target, get("/"), MAX))).await;
+    assert!(asked.is_err(), "no final answer ever came");
+    peer.left().await;
+}

@@ -156,6 +156,7 @@ pub(crate) fn respond(status: u16, body: impl Into<Bytes>) -> Response<Full<Byte
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) pem: String,
+    key_der: Vec<u8>,
 }
 
 /// A server's certificate and key.
@@ -172,7 +173,15 @@ impl Authority {
         params.is_ca = rcgen::IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        let key_der = key.serialize_der();
+        Self { issuer: Issuer::new(params, key), pem, key_der }
+    }
+
+    /// The authority's own certificate, served as people do who make one with a single command.
+    pub(crate) fn itself(&self) -> Identity {
+        let der = CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap();
+        let key = PrivatePkcs8KeyDer::from(self.key_der.clone()).into();
+        Identity { chain: vec![der], key, cert_pem: self.pem.clone(), key_pem: String::new() }
     }
 
     /// A certificate for `name`, valid between two Unix times.

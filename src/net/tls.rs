@@ -4,7 +4,6 @@
 //! wrong in it. Files are read at each handshake, so that a rotated certificate takes effect by itself. It
 //! keeps no session: a probe that resumes one would not see the certificate that a new client sees.
 
-use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -165,6 +164,11 @@ fn certificate_reason(error: &CertificateError, whom: &str) -> String {
             expected.to_str()
         ),
         CertificateError::UnknownIssuer => format!("unknown issuer of the certificate of {whom}"),
+        // The library wraps this one in a type that only its debug text names. It is what one `openssl req -x509`
+        // makes, so people meet it.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            format!("{whom} serves a CA's own certificate; issue a server certificate from it, or one without CA:TRUE")
+        }
         other => format!("certificate of {whom} is not acceptable: {other}"),
     }
 }
@@ -200,13 +204,8 @@ pub fn day(unix_seconds: u64) -> String {
 }
 
 /// Accepts any certificate, for `insecure_skip_verify`; the handshake's own signatures are still checked.
+#[derive(Debug)]
 struct AnyCertificate;
-
-impl fmt::Debug for AnyCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AnyCertificate")
-    }
-}
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

@@ -202,3 +202,15 @@ async fn endless_interim_answers_do_not_outlast_the_deadline() {
     assert!(asked.is_err(), "no final answer ever came");
     peer.left().await;
 }
+
+#[tokio::test]
+async fn an_authority_that_serves_its_own_certificate_is_explained() {
+    let ca = peer::Authority::new();
+    let address = peer::tls(ca.itself(), &[], |stream| peer::serve(stream, |_| respond(200, ""))).await;
+    let dir = tempfile::tempdir().unwrap();
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, &ca.pem).unwrap();
+    let tls = Some(TlsClient { ca_file: Some(ca_file), ..TlsClient::default() });
+    let failure = fetch(&Target::Tcp { address: address.clone(), tls }, get("/"), MAX).await.unwrap_err();
+    assert!(failure.reason.starts_with(&format!("{address} serves a CA's own certificate; ")), "{failure}");
+}

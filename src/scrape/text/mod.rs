@@ -4,6 +4,7 @@
 //! a bad line is reported with its number and skipped, never the page. It refuses to judge the numbers, to
 //! de-duplicate samples and to convert between the formats.
 
+mod cursor;
 mod line;
 
 use std::borrow::Cow;

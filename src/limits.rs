@@ -75,6 +75,10 @@ pub const PROBE_CONNECTIONS_MAX: usize = 512;
 pub const MERGE_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// A scrape of the model server takes at most this long: Prometheus gives 10 s to all of it.
 pub const MERGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A check reads a page that another one fetched up to so long before.
+pub const PAGE_AGE_MAX: Duration = Duration::from_secs(5);
+/// Labels of one sample: Prometheus' own servers are commonly set to refuse more than 30 to 60.
+pub const METRIC_LABELS_MAX: usize = 128;
 
 // Configuration.
 

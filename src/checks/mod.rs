@@ -2,31 +2,38 @@
 //!
 //! A collector owns its socket, file or child for the time of one attempt and nothing longer. It refuses to
 //! judge: it says what it saw, and the engine decides what that means. Dropping an attempt's future closes
-//! the socket or kills the process group.
+//! the socket or kills the process group. Whatever happens inside, an attempt ends as an outcome: a deadline
+//! says what was waited for, a panic is no evidence.
 
+mod attempt;
 mod disk;
 mod dns;
 mod exec;
 mod grpc;
 pub mod heartbeat;
 mod http;
+mod json;
 mod memory;
 mod metric;
 mod postgres;
 mod process;
 mod redis;
+mod scene;
 mod tcp;
 mod tls;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::{CheckSpec, Config, Kind, MetricsPage};
-use crate::engine::{CheckId, Fault, Outcome};
+use crate::config::{CheckSpec, Config, Kind, MemoryOf, MetricsPage};
+use crate::engine::{CheckId, CheckPlan, Outcome};
+use crate::limits::PAGE_AGE_MAX;
 use crate::scrape::Scraper;
+use scene::Scene;
 
 /// The collectors of one configuration. Made anew at a reload, taking over what must outlive it.
 pub struct Collectors {
@@ -41,9 +48,11 @@ pub struct Collectors {
 /// One check's collector: what to do, and what it must remember from one attempt to the next.
 struct Collector {
     spec: CheckSpec,
-    memory: Mutex<Memory>,
+    memory: Arc<Mutex<Memory>>,
     scraper: Option<Arc<Scraper>>,
     board: Arc<heartbeat::Board>,
+    /// A metrics page may be so old.
+    page_age: Duration,
 }
 
 /// What an attempt leaves for the next one of the same check.
@@ -51,48 +60,48 @@ struct Collector {
 struct Memory {
     /// The last reading of a counter and when, for rates and resets.
     counter: Option<(crate::engine::Time, f64)>,
-}
-
-/// What one attempt has at hand, and where it says what it is waiting for.
-struct Scene {
-    clock: Clock,
-    started: crate::engine::Time,
-    waiting_for: Arc<Mutex<String>>,
-}
-
-impl Scene {
-    /// Says what the attempt waits for now; the reason of a timeout is made of it: "waiting for PONG from 127.0.0.1:6379".
-    fn waiting_for(&self, what: impl Into<String>) {
-        *self.waiting_for.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = what.into();
-    }
-
-    /// Time since the attempt began.
-    fn elapsed(&self) -> Duration {
-        self.clock.now().since(self.started)
-    }
+    /// When the metrics page that was judged last had come.
+    page: Option<crate::engine::Time>,
 }
 
 impl Collectors {
-    /// Collectors for `config`. `previous` gives heartbeats and scrapers that stay the same.
+    /// Collectors for `config`. `previous` gives heartbeats, scrapers of the same pages, and what checks of
+    /// the same name and the same words remember.
     pub fn new(config: &Config, clock: Clock, previous: Option<&Self>) -> Arc<Self> {
-        let _ = (config, clock, previous);
-        todo!()
+        let upstream_page = config.upstream.metrics.clone();
+        let pages = upstream_page.iter().chain(config.checks.iter().filter_map(page_of));
+        let scrapers: HashMap<_, _> = pages
+            .map(|page| {
+                let kept = previous.and_then(|previous| previous.scrapers.get(page)).cloned();
+                (page.clone(), kept.unwrap_or_else(|| Arc::new(Scraper::new(page.clone(), clock))))
+            })
+            .collect();
+        let board = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.board));
+        let remembered = previous.map(Self::memories).unwrap_or_default();
+        let collectors = config.checks.iter().enumerate().map(|(index, spec)| {
+            Arc::new(Collector {
+                memory: remembered.get(&identity(spec)).cloned().unwrap_or_default(),
+                scraper: page_of(spec).and_then(|page| scrapers.get(page)).cloned(),
+                board: Arc::clone(&board),
+                page_age: config.engine.checks.get(index).map_or(Duration::ZERO, page_age),
+                spec: spec.clone(),
+            })
+        });
+        let collectors = collectors.collect();
+        Arc::new(Self { clock, collectors, board, scrapers, upstream_page })
     }
 
     /// One attempt. It ends by `timeout` at the latest, and then says what it was waiting for.
     pub fn attempt(&self, check: CheckId, timeout: Duration) -> impl Future<Output = Outcome> + Send + 'static {
-        let collector = Arc::clone(&self.collectors[check.index()]);
-        let waiting_for = Arc::new(Mutex::new(String::from("it to begin")));
-        let scene = Scene { clock: self.clock, started: self.clock.now(), waiting_for: Arc::clone(&waiting_for) };
+        let collector = self.collectors.get(check.index()).cloned();
+        let page_age = collector.as_ref().map_or(Duration::ZERO, |collector| collector.page_age);
+        let scene = Scene::new(self.clock, timeout, page_age);
         async move {
-            tokio::time::timeout(timeout, collector.attempt(&scene)).await.unwrap_or_else(|_| {
-                let what = waiting_for.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-                Outcome::fail(
-                    Fault::Timeout,
-                    format!("timeout after {}, waiting for {what}", humantime::format_duration(timeout)),
-                    timeout,
-                )
-            })
+            match collector {
+                Some(collector) => attempt::run(&collector, scene).await,
+                // The engine was told of another configuration: its reload has to come first.
+                None => Outcome::unknown("there is no such check", Duration::ZERO),
+            }
         }
     }
 
@@ -105,6 +114,39 @@ impl Collectors {
     pub fn board(&self) -> &Arc<heartbeat::Board> {
         &self.board
     }
+
+    fn memories(&self) -> HashMap<String, Arc<Mutex<Memory>>> {
+        self.collectors.iter().map(|c| (identity(&c.spec), Arc::clone(&c.memory))).collect()
+    }
+}
+
+impl fmt::Debug for Collectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collectors").field("checks", &self.collectors.len()).finish_non_exhaustive()
+    }
+}
+
+/// A check is the same one if its name and every word of it are. `Debug` says every word, and never a secret.
+fn identity(spec: &CheckSpec) -> String {
+    format!("{spec:?}")
+}
+
+/// The metrics page that a check reads, if it reads one.
+fn page_of(spec: &CheckSpec) -> Option<&MetricsPage> {
+    match &spec.kind {
+        Kind::Metric(metric) => Some(&metric.page),
+        Kind::Memory(memory) => match &memory.of {
+            MemoryOf::Metric { page, .. } => Some(page),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Half of the interval, and never so old that a verdict would be late for it: several checks on one page cost
+/// it one scrape, wherever in the interval each of them is.
+fn page_age(plan: &CheckPlan) -> Duration {
+    (plan.interval / 2).min(PAGE_AGE_MAX)
 }
 
 impl Collector {
@@ -125,4 +167,13 @@ impl Collector {
             Kind::Tls(spec) => tls::attempt(spec, scene).await,
         }
     }
+
+    /// Whether silence by the deadline is no evidence, rather than a failure: what a page would have said
+    /// is not known when there is no page.
+    fn silence_is_unknown(&self) -> bool {
+        page_of(&self.spec).is_some()
+    }
 }
+
+#[cfg(test)]
+mod tests;

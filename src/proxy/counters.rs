@@ -180,6 +180,13 @@ impl WorkerCounters {
         }
     }
 
+    /// A tunnel ended. How long it was open says nothing about how fast the model server answers.
+    pub(super) fn tunnelled(&self, code: u16) {
+        if let Some(slot) = slot(code) {
+            add(&self.forwarded[slot], 1);
+        }
+    }
+
     /// A request ended in another way.
     pub(super) fn refuse(&self, reason: Reason) {
         add(&self.refused[reason as usize], 1);
@@ -319,16 +326,20 @@ impl Counters {
     }
 
     fn encode_model(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_answered(encoder)?;
+        let help = "Mean time of the model server's answers over the last minute, in milliseconds";
+        let mut latency = encoder.encode_descriptor("model_latency_ms", help, None, MetricType::Gauge)?;
+        latency.encode_gauge(&self.latency_ms().unwrap_or(0.0))
+    }
+
+    fn encode_answered(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Requests that the model server answered, by status";
         let mut all = encoder.encode_descriptor("model_requests", help, None, MetricType::Counter)?;
         for code in self.codes(|w| &w.answered) {
             let count = slot(code).map_or(0, |slot| self.sum(|w| &w.answered[slot]));
             counter(&mut all, &[("code", code.to_string())], count)?;
         }
-        drop(all);
-        let help = "Mean time of the model server's answers over the last minute, in milliseconds";
-        let mut latency = encoder.encode_descriptor("model_latency_ms", help, None, MetricType::Gauge)?;
-        latency.encode_gauge(&self.latency_ms().unwrap_or(0.0))
+        Ok(())
     }
 
     fn encode_histogram(
@@ -338,7 +349,7 @@ impl Counters {
         help: &str,
         of: impl Fn(&WorkerCounters) -> &Buckets,
     ) -> fmt::Result {
-        let bounds = BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::MAX]);
+        let bounds = BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
             bounds.enumerate().map(|(i, bound)| (bound, self.sum(|w| &of(w).counts[i]))).collect();
         let sum = Duration::from_nanos(self.sum(|w| &of(w).sum_ns)).as_secs_f64();

@@ -34,13 +34,14 @@ pub(super) struct Ticket {
     /// The model server's status, once its head is there.
     code: u16,
     limited: bool,
-    settled: bool,
+    /// When it ended, once it has and has been counted.
+    settled: Option<Time>,
 }
 
 /// A ticket and the connection that carries it.
 pub(super) struct Exchange {
     ticket: Ticket,
-    lease: Option<(SocketAddr, Sender)>,
+    lease: (SocketAddr, Sender),
 }
 
 /// What became of a sent request.
@@ -56,7 +57,7 @@ impl Ticket {
     pub(super) fn new(conn: &Rc<Conn>, limited: bool) -> Self {
         conn.enter();
         conn.worker.counters().begin();
-        Self { conn: Rc::clone(conn), began: conn.worker.now(), code: 0, limited, settled: false }
+        Self { conn: Rc::clone(conn), began: conn.worker.now(), code: 0, limited, settled: None }
     }
 
     fn answered(&mut self, code: StatusCode) {
@@ -68,15 +69,20 @@ impl Ticket {
     }
 
     /// It ended whole.
-    pub(super) fn finish(mut self) {
-        self.settled = true;
-        let now = self.conn.worker.now();
+    fn finish(mut self, now: Time) {
+        self.settled = Some(now);
         self.conn.worker.counters().finished(self.code, now.since(self.began), now);
+    }
+
+    /// It was a tunnel and ended.
+    pub(super) fn finish_tunnel(mut self) {
+        self.settled = Some(self.conn.worker.now());
+        self.conn.worker.counters().tunnelled(self.code);
     }
 
     /// It ended otherwise.
     pub(super) fn fail(mut self, reason: Reason) {
-        self.settled = true;
+        self.settled = Some(self.conn.worker.now());
         self.conn.worker.counters().refuse(reason);
     }
 }
@@ -84,14 +90,15 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let worker = &self.conn.worker;
-        if !self.settled {
+        let ended = self.settled.unwrap_or_else(|| {
             worker.counters().refuse(Reason::ClientGone);
-        }
+            worker.now()
+        });
         worker.counters().end();
         if self.limited {
             worker.shared.counters.limited.fetch_sub(1, Ordering::Relaxed);
         }
-        self.conn.leave(worker.now());
+        self.conn.leave(ended);
     }
 }
 
@@ -105,11 +112,11 @@ impl Exchange {
 
     /// The answer's last byte was read: the connection is free for the next.
     pub(super) fn finish(self) {
-        if let Some((address, sender)) = self.lease {
-            let worker = &self.ticket.conn.worker;
-            worker.pool.borrow_mut().put(address, sender, worker.now());
-        }
-        self.ticket.finish();
+        let worker = &self.ticket.conn.worker;
+        let now = worker.now();
+        let (address, sender) = self.lease;
+        worker.pool.borrow_mut().put(address, sender, now);
+        self.ticket.finish(now);
     }
 
     pub(super) fn fail(self, reason: Reason) {
@@ -152,7 +159,7 @@ fn answer(
         return response.map(|_| Answer::empty());
     }
     headers::prepare_response(response.headers_mut());
-    response.map(|body| Answer::stream(body, Exchange { ticket, lease: Some(lease) }))
+    response.map(|body| Answer::stream(body, Exchange { ticket, lease }))
 }
 
 /// Sends on a kept connection while one is alive, else on a new one; to another upstream if the first cannot

@@ -135,7 +135,8 @@ impl Shared {
     }
 
     /// Takes over what a reload may change, from the thread that calls [`Shared::apply`]. A backend that stays
-    /// keeps its word of the engine and its idle connections. On an error everything stays as it was.
+    /// keeps its word of the engine and its idle connections. The next snapshot that is applied must be
+    /// one of the new plan, for backends are known by their place in it. On an error everything stays as it was.
     pub fn configure(&self, config: &Config, backends: &[SocketAddr]) -> Result<(), UpstreamsError> {
         let before = self.setup.load_full();
         self.setup.store(Arc::new(Setup::new(config, backends, Some(&before))?));

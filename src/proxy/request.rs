@@ -24,11 +24,11 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
         conn.leave(conn.worker.now());
         return Ok(answer.map(Answer::Own));
     }
-    let ticket = match admit(&conn) {
+    let limits = conn.worker.shared.limits();
+    let ticket = match admit(&conn, limits.max_in_flight) {
         Ok(ticket) => ticket,
         Err(reason) => return Ok(refuse(&conn, reason)),
     };
-    let limits = conn.worker.shared.limits();
     let upgrading = match headers::prepare_request(&mut request, conn.peer.ip(), limits.forwarded_headers) {
         Ok(upgrading) => upgrading,
         Err(reason) => {
@@ -50,14 +50,14 @@ fn probe(conn: &Conn, request: &Request<Incoming>) -> Option<Response<Bytes>> {
 }
 
 /// The gate and the limit. Admitted, the request is in flight until its ticket ends.
-fn admit(conn: &Rc<Conn>) -> Result<Ticket, Reason> {
+fn admit(conn: &Rc<Conn>, max_in_flight: Option<usize>) -> Result<Ticket, Reason> {
     let shared = &conn.worker.shared;
     match shared.passage() {
         Passage::Open => {}
         Passage::NotReady => return Err(Reason::NotReady),
         Passage::Draining => return Err(Reason::Draining),
     }
-    let Some(max) = shared.limits().max_in_flight else { return Ok(Ticket::new(conn, false)) };
+    let Some(max) = max_in_flight else { return Ok(Ticket::new(conn, false)) };
     let all = &shared.counters.limited;
     if all.fetch_add(1, Ordering::Relaxed) >= max {
         all.fetch_sub(1, Ordering::Relaxed);

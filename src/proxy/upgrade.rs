@@ -2,7 +2,6 @@
 //!
 //! The tunnel counts as a request in flight and as an open connection of its worker until it ends.
 
-use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
@@ -25,7 +24,7 @@ pub(super) fn tunnel(ticket: Ticket, client: OnUpgrade, upstream: OnUpgrade) {
         // How a tunnel ends is its protocol's business: a reset is an end like any other.
         let (sent, received) =
             copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await.unwrap_or_default();
-        tracing::trace!(sent, received, status = %StatusCode::SWITCHING_PROTOCOLS, "tunnel ended");
-        ticket.finish();
+        tracing::trace!(sent, received, "tunnel ended");
+        ticket.finish_tunnel();
     });
 }

@@ -4,7 +4,7 @@
 //! for: ends silent clients and ages idle upstream connections.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ async fn accept(worker: &Rc<Worker>, listener: &tokio::net::TcpListener) {
             Ok((stream, peer)) if worker.connected() => {
                 spawn_local(connection::serve(Rc::clone(worker), stream, peer));
             }
-            Ok((stream, _)) => refuse_connection(&stream),
+            Ok((stream, _)) => refuse_connection(stream),
             // The client left before its turn: nobody's fault.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -108,11 +108,11 @@ async fn accept(worker: &Rc<Worker>, listener: &tokio::net::TcpListener) {
 }
 
 /// Said without reading a request: it costs nothing and the client learns why.
-fn refuse_connection(stream: &tokio::net::TcpStream) {
+fn refuse_connection(stream: tokio::net::TcpStream) {
     const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-probegate-reason: connections_full\r\n\
         retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-    // A client that cannot take these bytes at once is closed without them.
-    let _ = stream.try_write(FULL);
+    // Non-blocking; a client that cannot take these bytes at once is closed without them.
+    let _ = stream.into_std().and_then(|mut stream| stream.write(FULL));
 }
 
 async fn tick(worker: Rc<Worker>) {

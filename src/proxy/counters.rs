@@ -12,19 +12,13 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::durations::{BUCKETS_MS, Buckets, Ring, add};
 use super::refusal::Reason;
 use crate::clock::Clock;
 use crate::engine::Time;
 
-/// Upper bounds in milliseconds: 1 ms to 10 min, for a token stream lasts minutes.
-const BUCKETS_MS: [u64; 18] =
-    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000];
-
 /// Statuses from 100 on have a place of their own.
 const CODES: usize = 500;
-
-/// The mean latency looks back this far.
-const LATENCY_WINDOW_SECONDS: usize = 60;
 
 /// The label of answers that are the model server's own.
 const FORWARDED: &str = "upstream";
@@ -81,7 +75,7 @@ impl Counters {
 
     /// Requests whose last byte is still to come, over all workers.
     pub fn in_flight(&self) -> u64 {
-        self.sum(|w| &w.in_flight)
+        self.sum(|w| w.in_flight.load(Relaxed))
     }
 
     /// Client connections that are open, over all workers.
@@ -96,17 +90,17 @@ impl Counters {
 
     /// Body bytes taken from clients and given to them.
     pub fn bytes(&self) -> (u64, u64) {
-        (self.sum(|w| &w.bytes_in), self.sum(|w| &w.bytes_out))
+        (self.sum(|w| w.bytes_in.load(Relaxed)), self.sum(|w| w.bytes_out.load(Relaxed)))
     }
 
     /// How often a request ended for this reason.
     pub fn refused(&self, reason: Reason) -> u64 {
-        self.sum(|w| &w.refused[reason as usize])
+        self.sum(|w| w.refused[reason as usize].load(Relaxed))
     }
 
     /// Requests that the model server answered with this status and that ended whole.
     pub fn forwarded(&self, code: u16) -> u64 {
-        slot(code).map_or(0, |slot| self.sum(|w| &w.forwarded[slot]))
+        slot(code).map_or(0, |slot| self.sum(|w| w.forwarded[slot].load(Relaxed)))
     }
 
     /// Mean time to the last byte over the last minute, in milliseconds; `None` without an answer in it.
@@ -116,8 +110,8 @@ impl Counters {
         (count > 0).then(|| sum as f64 / 1e6 / count as f64)
     }
 
-    fn sum(&self, of: impl Fn(&WorkerCounters) -> &AtomicU64) -> u64 {
-        self.workers.iter().map(|worker| of(worker).load(Relaxed)).fold(0, u64::wrapping_add)
+    fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
+        self.workers.iter().map(of).fold(0, u64::wrapping_add)
     }
 }
 
@@ -193,74 +187,8 @@ impl WorkerCounters {
     }
 }
 
-/// One thread writes each number, so that a load and a store do what a locked instruction would.
-fn add(to: &AtomicU64, what: u64) {
-    to.store(to.load(Relaxed).wrapping_add(what), Relaxed);
-}
-
 fn slot(code: u16) -> Option<usize> {
     usize::from(code).checked_sub(100).filter(|slot| *slot < CODES)
-}
-
-/// A histogram of durations.
-struct Buckets {
-    counts: [AtomicU64; BUCKETS_MS.len() + 1],
-    sum_ns: AtomicU64,
-}
-
-impl Buckets {
-    fn new() -> Self {
-        Self { counts: [const { AtomicU64::new(0) }; BUCKETS_MS.len() + 1], sum_ns: AtomicU64::new(0) }
-    }
-
-    fn observe(&self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS_MS.partition_point(|bound| bound * 1_000_000 < nanos);
-        add(&self.counts[bucket], 1);
-        add(&self.sum_ns, nanos);
-    }
-}
-
-/// Sums per second for the last minute.
-struct Ring {
-    seconds: [RingSecond; LATENCY_WINDOW_SECONDS],
-}
-
-struct RingSecond {
-    second: AtomicU64,
-    sum_ns: AtomicU64,
-    count: AtomicU64,
-}
-
-impl Ring {
-    fn new() -> Self {
-        Self {
-            seconds: [const {
-                RingSecond { second: AtomicU64::new(u64::MAX), sum_ns: AtomicU64::new(0), count: AtomicU64::new(0) }
-            }; LATENCY_WINDOW_SECONDS],
-        }
-    }
-
-    fn observe(&self, took: Duration, now: Time) {
-        let second = now.as_nanos() / 1_000_000_000;
-        let place = &self.seconds[second as usize % LATENCY_WINDOW_SECONDS];
-        if place.second.load(Relaxed) != second {
-            place.sum_ns.store(0, Relaxed);
-            place.count.store(0, Relaxed);
-            place.second.store(second, Relaxed);
-        }
-        add(&place.sum_ns, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-        add(&place.count, 1);
-    }
-
-    fn sum(&self, now: Time) -> (u64, u64) {
-        let second = now.as_nanos() / 1_000_000_000;
-        let oldest = (second + 1).saturating_sub(LATENCY_WINDOW_SECONDS as u64);
-        self.seconds
-            .iter()
-            .filter(|place| (oldest..second + 1).contains(&place.second.load(Relaxed)))
-            .fold((0, 0), |sum, place| (sum.0 + place.sum_ns.load(Relaxed), sum.1 + place.count.load(Relaxed)))
-    }
 }
 
 impl fmt::Debug for Counters {
@@ -336,7 +264,7 @@ impl Counters {
         let help = "Requests that the model server answered, by status";
         let mut all = encoder.encode_descriptor("model_requests", help, None, MetricType::Counter)?;
         for code in self.codes(|w| &w.answered) {
-            let count = slot(code).map_or(0, |slot| self.sum(|w| &w.answered[slot]));
+            let count = slot(code).map_or(0, |slot| self.sum(|w| w.answered[slot].load(Relaxed)));
             counter(&mut all, &[("code", code.to_string())], count)?;
         }
         Ok(())
@@ -351,8 +279,8 @@ impl Counters {
     ) -> fmt::Result {
         let bounds = BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
-            bounds.enumerate().map(|(i, bound)| (bound, self.sum(|w| &of(w).counts[i]))).collect();
-        let sum = Duration::from_nanos(self.sum(|w| &of(w).sum_ns)).as_secs_f64();
+            bounds.enumerate().map(|(place, bound)| (bound, self.sum(|w| of(w).count(place)))).collect();
+        let sum = Duration::from_nanos(self.sum(|w| of(w).sum_ns())).as_secs_f64();
         let count = buckets.iter().map(|(_, count)| count).sum();
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
@@ -423,29 +351,6 @@ mod tests {
         ] {
             assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
         }
-    }
-
-    #[test]
-    fn the_mean_latency_forgets_what_is_older_than_a_minute() {
-        let ring = Ring::new();
-        ring.observe(Duration::from_nanos(10), Time::from_secs(100));
-        ring.observe(Duration::from_nanos(30), Time::from_secs(159));
-        assert_eq!(ring.sum(Time::from_secs(159)), (40, 2));
-        assert_eq!(ring.sum(Time::from_secs(160)), (30, 1));
-        ring.observe(Duration::from_nanos(5), Time::from_secs(160));
-        assert_eq!(ring.sum(Time::from_secs(160)), (35, 2));
-        assert_eq!(ring.sum(Time::from_secs(300)), (0, 0));
-    }
-
-    #[test]
-    fn a_duration_on_a_bound_belongs_below_it() {
-        let buckets = Buckets::new();
-        buckets.observe(Duration::from_millis(1));
-        buckets.observe(Duration::from_nanos(1_000_001));
-        buckets.observe(Duration::from_secs(601));
-        assert_eq!(buckets.counts[0].load(Relaxed), 1);
-        assert_eq!(buckets.counts[1].load(Relaxed), 1);
-        assert_eq!(buckets.counts[BUCKETS_MS.len()].load(Relaxed), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod bind;
 mod body;
 mod connection;
 mod counters;
+mod durations;
 mod forward;
 mod headers;
 mod pool;

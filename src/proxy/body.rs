@@ -14,13 +14,19 @@ use super::refusal::Reason;
 
 /// A request's body towards the model server.
 pub(super) struct Upload {
-    inner: Incoming,
+    /// None: known to be empty.
+    inner: Option<Incoming>,
     conn: Rc<Conn>,
 }
 
 impl Upload {
-    pub(super) const fn new(inner: Incoming, conn: Rc<Conn>) -> Self {
-        Self { inner, conn }
+    pub(super) fn new(inner: Incoming, conn: Rc<Conn>) -> Self {
+        Self { inner: (!inner.is_end_stream()).then_some(inner), conn }
+    }
+
+    /// Another one just as empty, if this one is.
+    pub(super) fn again(&self) -> Option<Self> {
+        self.inner.is_none().then(|| Self { inner: None, conn: Rc::clone(&self.conn) })
     }
 }
 
@@ -29,7 +35,8 @@ impl Body for Upload {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let frame = Pin::new(inner).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -39,11 +46,11 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -1,7 +1,8 @@
 //! One exchange with the model server: a connection, the request, the answer's head.
 //!
-//! A request is sent a second time only when a kept connection had died and hyper hands it back untouched:
-//! nothing of it was written, so nothing can happen twice. A body that was begun is never replayed.
+//! A request is sent a second time only when a kept connection died before a head came back, and only if
+//! hyper hands it back untouched (nothing of it was written) or it is safe to do twice and has no body. A body
+//! that was begun is never replayed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{HOST, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -178,9 +179,11 @@ async fn exchange(
         loop {
             let kept = worker.pool.borrow_mut().take(address, worker.now(), limits.upstream_idle);
             let Some(mut sender) = kept else { break };
+            let spare = spare_of(&request);
             match send(&mut sender, request, limits.first_byte_timeout).await {
                 Sent::Answered(response) => return Ok((response, (address, sender))),
                 Sent::HandedBack(back) => request = back,
+                Sent::Failed(reason @ Reason::UpstreamReset) => request = spare.ok_or(reason)?,
                 Sent::Failed(reason) => return Err(reason),
             }
         }
@@ -211,6 +214,19 @@ fn add_missing_host(request: &mut Request<Upload>, address: SocketAddr) {
     {
         request.headers_mut().insert(HOST, host);
     }
+}
+
+/// The same request once more, if doing it twice is doing it once (RFC 9110, 9.2.2) and it has no body. Model
+/// servers are mostly asked by POST, so that the copy is rare.
+fn spare_of(request: &Request<Upload>) -> Option<Request<Upload>> {
+    if !request.method().is_safe() || request.headers().contains_key(UPGRADE) {
+        return None;
+    }
+    let mut spare = Request::new(request.body().again()?);
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
 }
 
 async fn send(sender: &mut Sender, request: Request<Upload>, first_byte: Option<Duration>) -> Sent {

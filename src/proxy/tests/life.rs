@@ -49,6 +49,81 @@ async fn a_kept_connection_that_the_server_closed_costs_no_request() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_that_dies_under_a_request_is_retried_only_if_that_is_safe() {
+    let model = Model::start().await;
+    let plane = Plane::start(&[model.address], Setting::default());
+    let mut client = plane.client().await;
+    for (request, retried) in [(get("/"), true), ("DELETE / HTTP/1.1\r\nhost: m\r\n\r\n".to_owned(), false)] {
+        client.send(get("/warm")).await;
+        let mut server = model.accept().await;
+        server.head().await;
+        server.send(ok("x")).await;
+        client.until("x").await;
+        client.send(&request).await;
+        server.head().await;
+        // It was taken, and may have been begun.
+        drop(server);
+        if retried {
+            let mut server = model.accept().await;
+            server.head().await;
+            server.send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\ny").await;
+            client.until("y").await;
+        } else {
+            assert!(client.head().await.starts_with("HTTP/1.1 502"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_clients_at_once_get_each_their_own_answer() {
+    let model = Model::start().await;
+    let plane = Plane::start(&[model.address], Setting { workers: 2, ..Setting::default() });
+    let address = model.address;
+    let serving = tokio::spawn(async move {
+        loop {
+            let mut server = model.accept().await;
+            tokio::spawn(async move {
+                for turn in 0.. {
+                    while server.read.windows(4).all(|w| w != b"\r\n\r\n") {
+                        if server.more().await == 0 {
+                            return;
+                        }
+                    }
+                    let head = server.head().await;
+                    let path = head.split(' ').nth(1).unwrap().to_owned();
+                    server.send(ok(&path)).await;
+                    // Now and then it closes without a word, as servers do.
+                    if turn == 20 {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let clients: Vec<_> = (0..16)
+        .map(|number| {
+            let plane = plane.address;
+            tokio::spawn(async move {
+                let mut client = Wire::new(TcpStream::connect(plane).await.unwrap());
+                for turn in 0..50 {
+                    let path = format!("/{number}/{turn}");
+                    client.send(get(&path)).await;
+                    let head = client.head().await;
+                    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+                    assert_eq!(client.exactly(path.len()).await, path.as_bytes());
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    plane.until("all counted", |c| c.forwarded(200) == 800 && c.in_flight() == 0).await;
+    serving.abort();
+    assert_eq!(plane.upstreams, [address]);
+}
+
+#[tokio::test]
 async fn an_idle_upstream_connection_is_closed_though_no_request_comes() {
     let model = Model::start().await;
     let mut setting = Setting::default();

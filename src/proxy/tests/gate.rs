@@ -228,3 +228,46 @@ async fn exposed_probes_are_answered_though_nothing_else_is() {
     client.send(get("/predict")).await;
     assert_says(&client.head().await, "503", "not_ready");
 }
+
+#[tokio::test]
+async fn a_refused_upload_is_told_so_before_its_body() {
+    let plane = Plane::start(&[nobody().await], Setting::default());
+    plane.judge(|next| not_ready(next, vec![Cause::Starting]));
+    let mut polite = plane.client().await;
+    polite.send("POST / HTTP/1.1\r\nhost: m\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n").await;
+    assert_says(&polite.head().await, "503", "not_ready");
+    let mut eager = plane.client().await;
+    eager.send(format!("POST / HTTP/1.1\r\nhost: m\r\ncontent-length: 9000000\r\n\r\n{}", "x".repeat(50_000))).await;
+    assert_says(&eager.head().await, "503", "not_ready");
+}
+
+#[tokio::test]
+async fn a_check_that_decides_is_named_and_nothing_more_is_told() {
+    let plane = Plane::start(&[nobody().await], Setting::default());
+    plane.judge(|next| {
+        let check = crate::engine::CheckView {
+            name: "redis".to_owned(),
+            kind: "redis",
+            target: "10.0.0.7:6379".to_owned(),
+            state: crate::engine::CheckState::Down,
+            since: Time::ZERO,
+            last: None,
+            passes: 0,
+            failures: 3,
+            failing_since: None,
+            last_success: None,
+            next_attempt: None,
+            in_flight_since: None,
+            forced: None,
+            reason: "connection refused by 10.0.0.7:6379".to_owned(),
+            attempts: 3,
+            scope: crate::engine::Scope::Shared,
+            runbook: None,
+        };
+        next.checks = Arc::new([Arc::new(check)]);
+        not_ready(next, vec![Cause::Check(CheckId(0))]);
+    });
+    let body = refused(&plane).await.1;
+    assert_eq!(body["message"], "the model server is not ready: redis");
+    assert!(!body.to_string().contains("10.0.0.7"), "{body}");
+}

@@ -96,3 +96,15 @@ pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 /// What `Retry-After` says while the model server is not ready, in seconds.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
+/// Idle connections to one address that one worker keeps: more than any model server takes at once.
+pub const UPSTREAM_IDLE_MAX: usize = 1024;
+/// Of one connection's bytes, at most so many wait in memory each way.
+pub const TRAFFIC_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Connections that wait to be accepted: a burst is ridden out, and the kernel caps it at `somaxconn` anyway.
+pub const TRAFFIC_BACKLOG: i32 = 4096;
+/// A worker's tick. A missed one shows to the watchdog within a second, and deadlines are kept to this grain.
+pub const WORKER_BEAT: Duration = Duration::from_millis(250);
+/// Out of file descriptors: some must be closed before another try makes sense.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// A worker reports refused connects at most so often.
+pub const SIGN_INTERVAL: Duration = Duration::from_millis(100);

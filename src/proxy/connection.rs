@@ -1,0 +1,204 @@
+//! One client connection: hyper's state machine, and when it must end.
+//!
+//! Deadlines are not timers here: the worker's tick looks at every connection four times a second, so that a
+//! request sets none. Protocols are chosen here, before hyper sees a byte; for now there is HTTP/1.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::request;
+use super::worker::Worker;
+use crate::engine::Time;
+use crate::limits;
+
+/// One client connection, as its requests and the worker's tick see it.
+pub(super) struct Conn {
+    pub(super) worker: Rc<Worker>,
+    pub(super) peer: SocketAddr,
+    /// Requests that are not over yet.
+    active: Cell<u32>,
+    /// Whether a whole head ever came.
+    greeted: Cell<bool>,
+    /// Since when nothing is active.
+    idle_since: Cell<Time>,
+    expired: Cell<bool>,
+    waker: OnceCell<Waker>,
+}
+
+impl Conn {
+    /// A request begins.
+    pub(super) fn enter(&self) {
+        self.greeted.set(true);
+        self.active.set(self.active.get() + 1);
+    }
+
+    /// A request is over.
+    pub(super) fn leave(&self, now: Time) {
+        self.active.set(self.active.get().saturating_sub(1));
+        self.idle_since.set(now);
+    }
+
+    fn overdue(&self, now: Time, client_idle: Duration) -> bool {
+        let patience = if self.greeted.get() { client_idle } else { limits::FIRST_HEAD.min(client_idle) };
+        self.active.get() == 0 && now.since(self.idle_since.get()) >= patience
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// A worker's open connections and tunnels.
+#[derive(Default)]
+pub(super) struct Connections {
+    slots: RefCell<Slots>,
+    open: Cell<usize>,
+    finishing: Cell<bool>,
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    all: Vec<Option<Rc<Conn>>>,
+    free: Vec<usize>,
+}
+
+impl Connections {
+    /// Ends what has been silent for too long.
+    pub(super) fn sweep(&self, now: Time, client_idle: Duration) {
+        for conn in self.slots.borrow().all.iter().flatten().filter(|conn| conn.overdue(now, client_idle)) {
+            conn.expired.set(true);
+            conn.wake();
+        }
+    }
+
+    /// From now on connections end as soon as nothing is active on them.
+    pub(super) fn finish(&self) {
+        self.finishing.set(true);
+        self.slots.borrow().all.iter().flatten().for_each(|conn| conn.wake());
+    }
+
+    /// Waits until no connection and no tunnel is open.
+    pub(super) async fn emptied(&self) {
+        while self.open.get() > 0 {
+            self.emptied.notified().await;
+        }
+    }
+
+    fn insert(&self, conn: Rc<Conn>) -> usize {
+        let slots = &mut *self.slots.borrow_mut();
+        if let Some(place) = slots.free.pop() {
+            slots.all[place] = Some(conn);
+            return place;
+        }
+        slots.all.push(Some(conn));
+        slots.all.len() - 1
+    }
+
+    fn remove(&self, place: usize) {
+        let slots = &mut *self.slots.borrow_mut();
+        slots.all[place] = None;
+        slots.free.push(place);
+    }
+}
+
+/// Counts a connection or a tunnel as open until it is dropped.
+pub(super) struct Open(Rc<Worker>);
+
+impl Open {
+    pub(super) fn new(worker: &Rc<Worker>) -> Self {
+        let open = &worker.connections.open;
+        open.set(open.get() + 1);
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let connections = &self.0.connections;
+        connections.open.set(connections.open.get() - 1);
+        if connections.open.get() == 0 {
+            connections.emptied.notify_waiters();
+        }
+    }
+}
+
+/// A place among the worker's connections, given back when dropped.
+struct Place {
+    conn: Rc<Conn>,
+    place: usize,
+    _open: Open,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.conn.worker.connections.remove(self.place);
+        self.conn.worker.disconnected();
+    }
+}
+
+/// Serves one client until it leaves, expires, or the worker finishes.
+pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let now = worker.now();
+    let conn = Rc::new(Conn {
+        peer,
+        active: Cell::new(0),
+        greeted: Cell::new(false),
+        idle_since: Cell::new(now),
+        expired: Cell::new(false),
+        waker: OnceCell::new(),
+        worker,
+    });
+    let place = Place {
+        place: conn.worker.connections.insert(Rc::clone(&conn)),
+        _open: Open::new(&conn.worker),
+        conn: Rc::clone(&conn),
+    };
+    // A small answer must not wait for the client's acknowledgement of the one before. Failing is harmless.
+    let _ = stream.set_nodelay(true);
+    drive(&conn, stream).await;
+    drop(place);
+}
+
+async fn drive(conn: &Rc<Conn>, stream: TcpStream) {
+    let service = service_fn(|request| request::serve(Rc::clone(conn), request));
+    let mut http = pin!(http1_builder().serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut told = false;
+    poll_fn(|cx| {
+        if conn.expired.get() {
+            return Poll::Ready(());
+        }
+        conn.waker.get_or_init(|| cx.waker().clone());
+        if conn.worker.connections.finishing.get() && !told {
+            told = true;
+            http.as_mut().graceful_shutdown();
+        }
+        // What breaks a client's connection (it left, it spoke nonsense) hyper has answered already.
+        http.as_mut().poll(cx).map(|_ended| ())
+    })
+    .await;
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The worker's tick ends silent connections; a timer per request would cost an allocation each.
+        .header_read_timeout(None)
+        .max_header_size(limits::HEAD_BYTES_MAX)
+        .max_buf_size(limits::TRAFFIC_BUFFER_BYTES_MAX);
+    builder
+}

@@ -1,0 +1,363 @@
+//! What the traffic plane counts: per worker, each number written by one thread only, summed when asked.
+//!
+//! Nothing here decides. The engine's driver samples the sums, the watchdog the beats, Prometheus all of it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::durations::{BUCKETS_MS, Buckets, Ring, add};
+use super::refusal::Reason;
+use crate::clock::Clock;
+use crate::engine::Time;
+
+/// Statuses from 100 on have a place of their own.
+const CODES: usize = 500;
+
+/// The label of answers that are the model server's own.
+const FORWARDED: &str = "upstream";
+
+/// Every worker's counters, and what they share.
+pub struct Counters {
+    workers: Box<[WorkerCounters]>,
+    /// Requests in flight over all workers, kept only where a limit needs the exact sum.
+    pub(super) limited: AtomicUsize,
+    /// Client connections over all workers.
+    pub(super) connections: AtomicUsize,
+    clock: Clock,
+}
+
+/// One worker's numbers. Aligned to two cache lines, so that no worker's writes slow another's.
+#[repr(align(128))]
+pub(super) struct WorkerCounters {
+    beats: AtomicU64,
+    in_flight: AtomicU64,
+    progress: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    forwarded: [AtomicU64; CODES],
+    answered: [AtomicU64; CODES],
+    refused: [AtomicU64; Reason::ALL.len()],
+    duration: Buckets,
+    first_byte: Buckets,
+    latency: Ring,
+}
+
+impl Counters {
+    pub(super) fn new(workers: usize, clock: Clock) -> Self {
+        Self {
+            workers: (0..workers).map(|_| WorkerCounters::new()).collect(),
+            limited: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            clock,
+        }
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    pub(super) fn worker(&self, index: usize) -> &WorkerCounters {
+        &self.workers[index]
+    }
+
+    /// How often a worker's loop has turned its timer, about four times a second; 0 for a worker that is not.
+    pub fn beats(&self, worker: usize) -> u64 {
+        self.workers.get(worker).map_or(0, |w| w.beats.load(Relaxed))
+    }
+
+    /// Requests whose last byte is still to come, over all workers.
+    pub fn in_flight(&self) -> u64 {
+        self.sum(|w| w.in_flight.load(Relaxed))
+    }
+
+    /// Client connections that are open, over all workers.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed) as u64
+    }
+
+    /// When the model server last sent anything, over all workers; `Time::ZERO` if it never did.
+    pub fn last_progress(&self) -> Time {
+        Time::from_nanos(self.workers.iter().map(|w| w.progress.load(Relaxed)).max().unwrap_or(0))
+    }
+
+    /// Body bytes taken from clients and given to them.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.sum(|w| w.bytes_in.load(Relaxed)), self.sum(|w| w.bytes_out.load(Relaxed)))
+    }
+
+    /// How often a request ended for this reason.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.sum(|w| w.refused[reason as usize].load(Relaxed))
+    }
+
+    /// Requests that the model server answered with this status and that ended whole.
+    pub fn forwarded(&self, code: u16) -> u64 {
+        slot(code).map_or(0, |slot| self.sum(|w| w.forwarded[slot].load(Relaxed)))
+    }
+
+    /// Mean time to the last byte over the last minute, in milliseconds; `None` without an answer in it.
+    pub fn latency_ms(&self) -> Option<f64> {
+        let now = self.clock.now();
+        let (sum, count) = self.workers.iter().map(|w| w.latency.sum(now)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        (count > 0).then(|| sum as f64 / 1e6 / count as f64)
+    }
+
+    fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
+        self.workers.iter().map(of).fold(0, u64::wrapping_add)
+    }
+}
+
+impl WorkerCounters {
+    fn new() -> Self {
+        Self {
+            beats: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            forwarded: [const { AtomicU64::new(0) }; CODES],
+            answered: [const { AtomicU64::new(0) }; CODES],
+            refused: [const { AtomicU64::new(0) }; Reason::ALL.len()],
+            duration: Buckets::new(),
+            first_byte: Buckets::new(),
+            latency: Ring::new(),
+        }
+    }
+
+    pub(super) fn beat(&self) {
+        add(&self.beats, 1);
+    }
+
+    pub(super) fn begin(&self) {
+        add(&self.in_flight, 1);
+    }
+
+    pub(super) fn end(&self) {
+        add(&self.in_flight, u64::MAX);
+    }
+
+    /// The model server sent something.
+    pub(super) fn progress(&self, now: Time) {
+        self.progress.store(now.as_nanos(), Relaxed);
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        add(&self.bytes_in, bytes as u64);
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        add(&self.bytes_out, bytes as u64);
+    }
+
+    /// The model server's head came.
+    pub(super) fn answered(&self, code: u16, took: Duration) {
+        self.first_byte.observe(took);
+        if let Some(slot) = slot(code) {
+            add(&self.answered[slot], 1);
+        }
+    }
+
+    /// A request ended with the model server's answer, whole.
+    pub(super) fn finished(&self, code: u16, took: Duration, now: Time) {
+        self.duration.observe(took);
+        self.latency.observe(took, now);
+        if let Some(slot) = slot(code) {
+            add(&self.forwarded[slot], 1);
+        }
+    }
+
+    /// A tunnel ended. How long it was open says nothing about how fast the model server answers.
+    pub(super) fn tunnelled(&self, code: u16) {
+        if let Some(slot) = slot(code) {
+            add(&self.forwarded[slot], 1);
+        }
+    }
+
+    /// A request ended in another way.
+    pub(super) fn refuse(&self, reason: Reason) {
+        add(&self.refused[reason as usize], 1);
+    }
+}
+
+fn slot(code: u16) -> Option<usize> {
+    usize::from(code).checked_sub(100).filter(|slot| *slot < CODES)
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counters").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+impl Collector for Counters {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_requests(&mut encoder)?;
+        self.encode_shed(&mut encoder)?;
+        self.encode_model(&mut encoder)?;
+        self.encode_histogram(
+            &mut encoder,
+            "probegate_request_duration_seconds",
+            "From a request's head to the last byte of its answer",
+            |w| &w.duration,
+        )?;
+        self.encode_histogram(
+            &mut encoder,
+            "probegate_time_to_first_byte_seconds",
+            "From a request's head to the head of the model server's answer",
+            |w| &w.first_byte,
+        )?;
+        gauge(&mut encoder, "probegate_in_flight", "Requests whose last byte is still to come", self.in_flight())?;
+        // No request waits yet: admission refuses at once. The names are there for dashboards.
+        gauge(&mut encoder, "probegate_queued", "Requests that wait for a place", 0)?;
+        gauge(&mut encoder, "probegate_held", "Requests that wait for the model server", 0)?;
+        gauge(&mut encoder, "probegate_connections", "Open client connections", self.connections())
+    }
+}
+
+impl Counters {
+    fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut all = encoder.encode_descriptor(
+            "probegate_requests",
+            "Requests that ended, by status and by who decided",
+            None,
+            MetricType::Counter,
+        )?;
+        for code in self.codes(|w| &w.forwarded) {
+            let labels = [("code", code.to_string()), ("reason", FORWARDED.to_owned())];
+            counter(&mut all, &labels, self.forwarded(code))?;
+        }
+        for reason in Reason::ALL {
+            let labels = [("code", reason.status().to_string()), ("reason", reason.as_str().to_owned())];
+            match self.refused(reason) {
+                0 => {}
+                count => counter(&mut all, &labels, count)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_shed(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests refused because the server could not take them now";
+        let mut all = encoder.encode_descriptor("probegate_shed", help, None, MetricType::Counter)?;
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.shed()) {
+            counter(&mut all, &[("reason", reason.as_str().to_owned())], self.refused(reason))?;
+        }
+        Ok(())
+    }
+
+    fn encode_model(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_answered(encoder)?;
+        let help = "Mean time of the model server's answers over the last minute, in milliseconds";
+        let mut latency = encoder.encode_descriptor("model_latency_ms", help, None, MetricType::Gauge)?;
+        latency.encode_gauge(&self.latency_ms().unwrap_or(0.0))
+    }
+
+    fn encode_answered(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests that the model server answered, by status";
+        let mut all = encoder.encode_descriptor("model_requests", help, None, MetricType::Counter)?;
+        for code in self.codes(|w| &w.answered) {
+            let count = slot(code).map_or(0, |slot| self.sum(|w| w.answered[slot].load(Relaxed)));
+            counter(&mut all, &[("code", code.to_string())], count)?;
+        }
+        Ok(())
+    }
+
+    fn encode_histogram(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        of: impl Fn(&WorkerCounters) -> &Buckets,
+    ) -> fmt::Result {
+        let bounds = BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> =
+            bounds.enumerate().map(|(place, bound)| (bound, self.sum(|w| of(w).count(place)))).collect();
+        let sum = Duration::from_nanos(self.sum(|w| of(w).sum_ns())).as_secs_f64();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    /// Statuses that have been counted.
+    fn codes(&self, of: impl Fn(&WorkerCounters) -> &[AtomicU64; CODES]) -> impl Iterator<Item = u16> {
+        (0..CODES).filter(move |slot| self.workers.iter().any(|w| of(w)[*slot].load(Relaxed) > 0)).map(|slot| {
+            // CODES + 100 is far below the type's end.
+            slot as u16 + 100
+        })
+    }
+}
+
+fn counter(into: &mut MetricEncoder<'_>, labels: &[(&str, String)], value: u64) -> fmt::Result {
+    ConstCounter::new(value).encode(into.encode_family(&labels)?)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+    use std::sync::Arc;
+
+    fn page(counters: Counters) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Arc::new(counters)));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn the_page_shows_the_sum_of_the_workers_under_the_contracts_names() {
+        let counters = Counters::new(2, Clock::start());
+        let now = counters.clock.now();
+        for index in 0..2 {
+            let worker = counters.worker(index);
+            worker.begin();
+            worker.answered(200, Duration::from_millis(3));
+            worker.finished(200, Duration::from_millis(40), now);
+            worker.refuse(Reason::NotReady);
+        }
+        counters.worker(1).end();
+        let page = page(counters);
+        for line in [
+            "probegate_requests_total{code=\"200\",reason=\"upstream\"} 2",
+            "probegate_requests_total{code=\"503\",reason=\"not_ready\"} 2",
+            "probegate_shed_total{reason=\"not_ready\"} 2",
+            "probegate_shed_total{reason=\"queue_full\"} 0",
+            "model_requests_total{code=\"200\"} 2",
+            "model_latency_ms 40.0",
+            "probegate_request_duration_seconds_bucket{le=\"0.025\"} 0",
+            "probegate_request_duration_seconds_bucket{le=\"0.05\"} 2",
+            "probegate_request_duration_seconds_bucket{le=\"+Inf\"} 2",
+            "probegate_request_duration_seconds_sum 0.08",
+            "probegate_time_to_first_byte_seconds_bucket{le=\"0.005\"} 2",
+            "probegate_time_to_first_byte_seconds_count 2",
+            "probegate_in_flight 1",
+            "probegate_queued 0",
+            "probegate_held 0",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
+        }
+    }
+
+    #[test]
+    fn an_impossible_status_is_counted_nowhere() {
+        let counters = Counters::new(1, Clock::start());
+        counters.worker(0).answered(99, Duration::ZERO);
+        counters.worker(0).answered(600, Duration::ZERO);
+        assert!(!page(counters).contains("model_requests_total{"));
+    }
+}

@@ -1,0 +1,296 @@
+//! What a message loses and gains on its way through.
+//!
+//! Hop-by-hop fields end here, `Host` stays, `TE: trailers` stays (gRPC dies without it), no `Via`.
+//! Refuses a request whose target or host is ambiguous.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Uri, Version};
+
+use super::refusal::Reason;
+use crate::limits;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Brings a client's request into the form in which the upstream gets it. `Ok(true)`: it asks for an upgrade.
+pub(super) fn prepare_request<B>(request: &mut Request<B>, from: IpAddr, forwarded: bool) -> Result<bool, Reason> {
+    check_target(request.method(), request.uri())?;
+    normalise_target(request)?;
+    check_host(request)?;
+    let upgrade = take_upgrade(request);
+    strip_hop_by_hop(request.headers_mut());
+    // hyper sends the `100 Continue` itself when the upstream first asks for the body.
+    request.headers_mut().remove(header::EXPECT);
+    if forwarded {
+        add_forwarded(request.headers_mut(), from);
+    }
+    let upgrading = upgrade.is_some();
+    if let Some(protocol) = upgrade {
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(header::UPGRADE, protocol);
+    }
+    *request.version_mut() = Version::HTTP_11;
+    Ok(upgrading)
+}
+
+/// Takes the upstream's hop-by-hop fields off its answer.
+pub(super) fn prepare_response(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+}
+
+/// Takes them off a `101`, whose upgrade fields are the point of it.
+pub(super) fn prepare_switch(headers: &mut HeaderMap) {
+    let protocol = headers.remove(header::UPGRADE);
+    strip_hop_by_hop(headers);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = protocol {
+        headers.insert(header::UPGRADE, protocol);
+    }
+}
+
+fn check_target(method: &Method, uri: &Uri) -> Result<(), Reason> {
+    if method == Method::CONNECT {
+        return Err(Reason::ConnectUnsupported);
+    }
+    let path = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if path > limits::URI_BYTES_MAX {
+        return Err(Reason::UriTooLong);
+    }
+    // `host:port` alone is CONNECT's form, `*` that of OPTIONS.
+    let authority_form = uri.scheme().is_none() && uri.authority().is_some();
+    if authority_form || (uri.path() == "*" && method != Method::OPTIONS) {
+        return Err(Reason::BadRequest);
+    }
+    Ok(())
+}
+
+/// Absolute form becomes origin form, and its authority the host (RFC 9112, 3.2.2).
+fn normalise_target<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    let Some(authority) = request.uri().authority() else { return Ok(()) };
+    // Anything before an `@` names a user, not a host.
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let host = HeaderValue::from_str(host).map_err(|_| Reason::BadRequest)?;
+    let target = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    request.headers_mut().insert(header::HOST, host);
+    *request.uri_mut() = Uri::from(target);
+    Ok(())
+}
+
+/// Exactly one host, but for HTTP/1.0, which knows none.
+fn check_host<B>(request: &Request<B>) -> Result<(), Reason> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), None) => Ok(()),
+        (None, _) if request.version() == Version::HTTP_10 => Ok(()),
+        _ => Err(Reason::BadRequest),
+    }
+}
+
+/// The protocol that the client wants to switch to, if it properly asks.
+fn take_upgrade<B>(request: &mut Request<B>) -> Option<HeaderValue> {
+    if request.version() != Version::HTTP_11 || !request.headers().contains_key(header::UPGRADE) {
+        return None;
+    }
+    let protocol = request.headers_mut().remove(header::UPGRADE)?;
+    let asked = request.headers().get_all(header::CONNECTION).iter().any(|value| has_token(value, "upgrade"));
+    // h2c by upgrade is dead (RFC 9113, 3.1): such a client is served over HTTP/1.1.
+    (asked && !has_token(&protocol, "h2c")).then_some(protocol)
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip_named_by_connection(headers);
+    for name in [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+    strip_te(headers);
+}
+
+/// Fields that a `Connection` field names are for this hop only (RFC 9110, 7.6.1).
+fn strip_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let values: Vec<HeaderValue> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+    headers.remove(header::CONNECTION);
+    for token in values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+        // Naming these would let a client take the body's framing, the host or gRPC's trailers away.
+        if let Ok(name) = HeaderName::from_bytes(token.trim().as_bytes())
+            && name != header::CONTENT_LENGTH
+            && name != header::HOST
+            && name != header::TE
+        {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Of `TE` only `trailers` may pass.
+fn strip_te(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::TE) {
+        return;
+    }
+    let trailers = headers.get_all(header::TE).iter().any(|value| has_token(value, "trailers"));
+    headers.remove(header::TE);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn has_token(value: &HeaderValue, token: &str) -> bool {
+    value.to_str().is_ok_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+}
+
+fn add_forwarded(headers: &mut HeaderMap, from: IpAddr) {
+    let mut chain =
+        headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ");
+    if !chain.is_empty() {
+        chain.push_str(", ");
+    }
+    chain.push_str(&from.to_canonical().to_string());
+    if let Ok(value) = HeaderValue::from_str(&chain) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+    // A proxy before us saw the client's own words: they stay.
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !headers.contains_key(X_FORWARDED_HOST)
+        && let Some(host) = headers.get(header::HOST).cloned()
+    {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
+
+    fn request(uri: &str, fields: &[(&'static str, &'static str)]) -> Request<()> {
+        let mut request = Request::builder().uri(uri).body(()).unwrap();
+        for (name, value) in fields {
+            request.headers_mut().append(*name, HeaderValue::from_static(value));
+        }
+        request
+    }
+
+    fn names(request: &Request<()>) -> Vec<String> {
+        let mut names: Vec<String> = request.headers().keys().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_for_one_hop_only_ends_here() {
+        let mut request = request(
+            "/x",
+            &[
+                ("host", "m"),
+                ("connection", "keep-alive, X-Secret"),
+                ("connection", "x-other"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("proxy-authorization", "Basic eA=="),
+                ("transfer-encoding", "chunked"),
+                ("x-secret", "1"),
+                ("x-other", "1"),
+                ("x-kept", "1"),
+            ],
+        );
+        assert_eq!(prepare_request(&mut request, FROM, false), Ok(false));
+        assert_eq!(names(&request), ["host", "x-kept"]);
+    }
+
+    #[test]
+    fn te_trailers_passes_and_nothing_else_of_te() {
+        let mut with = request("/", &[("host", "m"), ("connection", "te"), ("te", "deflate, trailers")]);
+        prepare_request(&mut with, FROM, false).unwrap();
+        assert_eq!(with.headers()["te"], "trailers");
+        let mut without = request("/", &[("host", "m"), ("te", "deflate")]);
+        prepare_request(&mut without, FROM, false).unwrap();
+        assert!(!without.headers().contains_key("te"));
+    }
+
+    #[test]
+    fn connection_cannot_take_the_framing_or_the_host_away() {
+        let mut request =
+            request("/", &[("host", "m"), ("content-length", "3"), ("connection", "content-length, host")]);
+        prepare_request(&mut request, FROM, false).unwrap();
+        assert_eq!(names(&request), ["content-length", "host"]);
+    }
+
+    #[test]
+    fn an_upgrade_passes_when_properly_asked_for() {
+        let mut asked = request("/", &[("host", "m"), ("connection", "Upgrade"), ("upgrade", "websocket")]);
+        assert_eq!(prepare_request(&mut asked, FROM, false), Ok(true));
+        assert_eq!(asked.headers()["connection"], "upgrade");
+        assert_eq!(asked.headers()["upgrade"], "websocket");
+        let mut unasked = request("/", &[("host", "m"), ("upgrade", "websocket")]);
+        assert_eq!(prepare_request(&mut unasked, FROM, false), Ok(false));
+        assert!(!unasked.headers().contains_key("upgrade"));
+        let mut h2c = request("/", &[("host", "m"), ("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]);
+        assert_eq!(prepare_request(&mut h2c, FROM, false), Ok(false));
+    }
+
+    #[test]
+    fn an_absolute_target_becomes_a_path_and_its_authority_the_host() {
+        let mut request = request("http://user@model:8080/v1?a=b", &[("host", "lie")]);
+        prepare_request(&mut request, FROM, false).unwrap();
+        assert_eq!(request.uri(), "/v1?a=b");
+        assert_eq!(request.headers()["host"], "model:8080");
+    }
+
+    #[test]
+    fn a_missing_or_doubled_host_is_refused() {
+        assert_eq!(prepare_request(&mut request("/", &[]), FROM, false), Err(Reason::BadRequest));
+        let mut twice = request("/", &[("host", "a"), ("host", "b")]);
+        assert_eq!(prepare_request(&mut twice, FROM, false), Err(Reason::BadRequest));
+        let mut old = request("/", &[]);
+        *old.version_mut() = Version::HTTP_10;
+        assert_eq!(prepare_request(&mut old, FROM, false), Ok(false));
+        assert_eq!(old.version(), Version::HTTP_11);
+    }
+
+    #[test]
+    fn a_uri_is_taken_up_to_the_limit_and_not_one_byte_longer() {
+        let at = format!("/{}", "a".repeat(limits::URI_BYTES_MAX - 1));
+        assert_eq!(prepare_request(&mut request(&at, &[("host", "m")]), FROM, false), Ok(false));
+        let above = format!("{at}a");
+        assert_eq!(prepare_request(&mut request(&above, &[("host", "m")]), FROM, false), Err(Reason::UriTooLong));
+    }
+
+    #[test]
+    fn connect_and_a_misplaced_asterisk_are_refused() {
+        let mut connect = request("m:80", &[("host", "m")]);
+        *connect.method_mut() = Method::CONNECT;
+        assert_eq!(prepare_request(&mut connect, FROM, false), Err(Reason::ConnectUnsupported));
+        assert_eq!(prepare_request(&mut request("*", &[("host", "m")]), FROM, false), Err(Reason::BadRequest));
+        let mut options = request("*", &[("host", "m")]);
+        *options.method_mut() = Method::OPTIONS;
+        assert_eq!(prepare_request(&mut options, FROM, false), Ok(false));
+    }
+
+    #[test]
+    fn forwarded_fields_are_added_to_what_is_there() {
+        let mut request =
+            request("/", &[("host", "m"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
+        prepare_request(&mut request, FROM, true).unwrap();
+        assert_eq!(request.headers()["x-forwarded-for"], "1.1.1.1, 10.0.0.9");
+        assert_eq!(request.headers()["x-forwarded-proto"], "https");
+        assert_eq!(request.headers()["x-forwarded-host"], "m");
+    }
+}

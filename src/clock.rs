@@ -37,6 +37,12 @@ impl Clock {
         self.origin_wall + Duration::from_nanos(at.as_nanos())
     }
 
+    /// The wall clock itself, steps included: to compare with what others stamped (a file's modification time).
+    #[expect(clippy::disallowed_methods, reason = "this module is where time is read")]
+    pub fn wall_now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
     /// Seconds since the Unix epoch, as Prometheus timestamps want them.
     pub fn unix_seconds(&self, at: Time) -> f64 {
         self.wall(at).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()

@@ -16,11 +16,14 @@ mod json;
 mod memory;
 mod metric;
 mod postgres;
+mod proc;
 mod process;
 mod redis;
 mod scene;
 mod tcp;
 mod tls;
+#[cfg(test)]
+mod trial;
 
 use std::collections::HashMap;
 use std::fmt;

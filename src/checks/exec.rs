@@ -45,9 +45,10 @@ pub(super) async fn attempt(spec: &ExecCheck, scene: &Scene) -> Outcome {
         Ok(output) => output,
         Err(error) => return Outcome::fail(Fault::Local, cannot_run(spec, &error), scene.elapsed()),
     };
-    let last_line = redact(output.tail.last_line(), &secrets);
     let latency = scene.elapsed();
-    if output.status.success() {
+    let passed = output.status.success();
+    let last_line = redact(output.last_line(passed), &secrets);
+    if passed {
         return Outcome::pass(latency).remark(last_line);
     }
     let mut reason = how_it_ended(output.status);
@@ -81,7 +82,18 @@ fn prepare(spec: &ExecCheck) -> Result<(Command, Vec<Secret>), String> {
 
 struct Output {
     status: ExitStatus,
-    tail: Tail,
+    stdout: Tail,
+    stderr: Tail,
+}
+
+impl Output {
+    /// The last line of what a program says when it is well, or when it is not; of the other if it said
+    /// nothing there. (What came last on both pipes together cannot be known.)
+    fn last_line(&self, passed: bool) -> String {
+        let (first, second) = if passed { (&self.stdout, &self.stderr) } else { (&self.stderr, &self.stdout) };
+        let line = first.last_line();
+        if line.is_empty() { second.last_line() } else { line }
+    }
 }
 
 async fn run(command: &mut Command) -> io::Result<Output> {
@@ -91,11 +103,11 @@ async fn run(command: &mut Command) -> io::Result<Output> {
     forget_killed_group(pid);
     // Declared after the child, so dropped before it: the group is killed while the child is not yet reaped
     // and its number cannot be somebody else's.
-    let group = Group(pid);
+    let mut group = Group { id: pid, killed: false };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let tail = Mutex::new(Tail::default());
+    let (mut out_tail, mut err_tail) = (Tail::default(), Tail::default());
     {
-        let reading = async { tokio::join!(drain(stdout, &tail), drain(stderr, &tail)) };
+        let reading = async { tokio::join!(drain(stdout, &mut out_tail), drain(stderr, &mut err_tail)) };
         tokio::pin!(reading);
         let all_read = {
             let exited = exited(&mut child, pid);
@@ -111,15 +123,16 @@ async fn run(command: &mut Command) -> io::Result<Output> {
                 }
             }
         };
-        drop(group);
+        group.kill();
         if !all_read {
             // Not an error: what was read until then is what there is to say.
             let _ = tokio::time::timeout(LAST_OUTPUT, &mut reading).await;
         }
     }
     let status = child.wait().await?;
+    group.leader_is_reaped();
     reap_killed_groups();
-    Ok(Output { status, tail: tail.into_inner().unwrap_or_else(PoisonError::into_inner) })
+    Ok(Output { status, stdout: out_tail, stderr: err_tail })
 }
 
 /// Waits for the exit of a child without reaping it: until then its number is its own. A kernel without
@@ -134,28 +147,46 @@ async fn exited(child: &mut Child, pid: Pid) -> io::Result<()> {
 }
 
 /// Reads to the end, keeping the tail.
-async fn drain(pipe: Option<impl AsyncRead + Unpin>, tail: &Mutex<Tail>) {
+async fn drain(pipe: Option<impl AsyncRead + Unpin>, tail: &mut Tail) {
     let Some(mut pipe) = pipe else { return };
     let mut chunk = [0; 4096];
     // An error on a pipe of ours is its end.
     while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
-        tail.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk[..count]);
+        tail.push(&chunk[..count]);
     }
 }
 
-/// A process group that dies when this is dropped.
-struct Group(Pid);
+/// A process group that dies when this is dropped, at the latest.
+struct Group {
+    id: Pid,
+    killed: bool,
+}
+
+impl Group {
+    /// Kills all of it. Only while its leader is not reaped: later the number may be another group's.
+    fn kill(&mut self) {
+        // ESRCH: nobody is left in it.
+        let _ = kill_process_group(self.id, Signal::KILL);
+        self.killed = true;
+    }
+
+    /// The rest of it may be reaped by whoever comes by.
+    fn leader_is_reaped(self) {
+        drop(self);
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // ESRCH: nobody is left in it.
-        let _ = kill_process_group(self.0, Signal::KILL);
-        KILLED_GROUPS.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        if !self.killed {
+            self.kill();
+        }
+        KILLED_GROUPS.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
     }
 }
 
-/// Reaps orphans of killed groups that have become our children. Never a leader whose own attempt is still
-/// there: its group is put on the list only when it is given up, and the runtime reaps it at once.
+/// Reaps orphans of killed groups that have become our children. A leader is among them only when its
+/// attempt was dropped; then the runtime wants no more of it than that it is gone.
 fn reap_killed_groups() {
     let mut groups = KILLED_GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
     groups.retain(|&group| {

@@ -53,6 +53,6 @@ mod tests {
         let mut tail = Tail::default();
         assert_eq!(tail.last_line(), "");
         tail.push(b"\x1b[31mred\xff\x07\r\n");
-        assert_eq!(tail.last_line(), "[31mred\u{fffd}");
+        assert_eq!(tail.last_line(), " [31mred\u{fffd} ");
     }
 }

@@ -65,7 +65,7 @@ async fn what_cannot_run_says_why() {
 
 #[tokio::test]
 async fn more_output_than_is_kept_does_not_block_it() {
-    let outcome = ask(&sh("yes out | head -c 3000000; yes err | head -c 3000000 >&2; echo done; exit 4")).await;
+    let outcome = ask(&sh("yes out | head -c 3000000; yes err | head -c 3000000 >&2; echo done >&2; exit 4")).await;
     assert_eq!(outcome.reason, "exit code 4: done");
 }
 

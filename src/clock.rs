@@ -21,6 +21,13 @@ impl Clock {
         Self { origin: Instant::now(), origin_wall: SystemTime::now() }
     }
 
+    /// Engine time that began so long ago: for tests of what happens late.
+    #[cfg(test)]
+    pub(crate) fn start_after(elapsed: Duration) -> Self {
+        let now = Self::start();
+        Self { origin: now.origin - elapsed, origin_wall: now.origin_wall - elapsed }
+    }
+
     /// Engine time now. Monotonic.
     #[expect(clippy::disallowed_methods, reason = "this module is where time is read")]
     pub fn now(&self) -> Time {

@@ -20,6 +20,11 @@ impl Trial {
         Self { clock: Clock::start(), memory: Mutex::default(), lane: Lane::default() }
     }
 
+    /// A trial whose clock is already so far from its origin.
+    pub(super) fn starting(after: Duration) -> Self {
+        Self { clock: Clock::start_after(after), ..Self::new() }
+    }
+
     /// One attempt with a deadline.
     pub(super) async fn within(&self, timeout: Duration, attempt: impl AsyncFnOnce(&Scene) -> Outcome) -> Outcome {
         let waiting_for = Arc::new(Mutex::new(String::from("it to begin")));

@@ -57,9 +57,8 @@ impl Proc {
 
     /// Every process that is visible here.
     pub(super) fn pids(&self) -> io::Result<Vec<u32>> {
-        let mut pids: Vec<u32> = std::fs::read_dir(&self.root)?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .collect();
+        let mut pids: Vec<u32> =
+            std::fs::read_dir(&self.root)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
         pids.sort_unstable();
         Ok(pids)
     }

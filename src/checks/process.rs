@@ -159,7 +159,9 @@ fn by_cgroup(proc: &Proc, path: &Path) -> Result<Vec<Stat>, Reason> {
     match (found.is_empty(), pids.contains(&0)) {
         (false, _) => Ok(found),
         // The kernel writes 0 for a process outside this PID namespace.
-        (true, true) => Err(format!("the processes of {shown} are invisible here (the pod needs shareProcessNamespace)")),
+        (true, true) => {
+            Err(format!("the processes of {shown} are invisible here (the pod needs shareProcessNamespace)"))
+        }
         (true, false) => Err(format!("no process in {shown}")),
     }
 }

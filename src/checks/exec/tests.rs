@@ -83,8 +83,11 @@ async fn a_secret_that_the_program_prints_goes_no_further() {
 
 /// A script that starts a grandchild, writes the pids of all, and waits for ever.
 fn family(pids: &Path, rest: &str) -> ExecCheck {
-    sh(&format!("sleep 4000 & sh -c 'echo $$ >> {0}; sleep 4001 & echo $! >> {0}; wait' & \
-                 echo $$ >> {0}; echo $! >> {0}; {rest}", pids.display()))
+    sh(&format!(
+        "sleep 4000 & sh -c 'echo $$ >> {0}; sleep 4001 & echo $! >> {0}; wait' & \
+                 echo $$ >> {0}; echo $! >> {0}; {rest}",
+        pids.display()
+    ))
 }
 
 fn read_pids(path: &Path) -> Vec<u32> {
@@ -101,9 +104,7 @@ async fn at_the_deadline_the_whole_group_dies_grandchildren_included_and_is_reap
     let pids = folder.path().join("pids");
     let spec = family(&pids, "wait");
     let trial = Trial::new();
-    let outcome = trial
-        .within(Duration::from_millis(500), async |scene| attempt(&spec, scene).await)
-        .await;
+    let outcome = trial.within(Duration::from_millis(500), async |scene| attempt(&spec, scene).await).await;
     assert_eq!(outcome.reason, "timeout after 500ms, waiting for /bin/sh to exit");
     let family = read_pids(&pids);
     assert_eq!(family.len(), 4, "{family:?}");

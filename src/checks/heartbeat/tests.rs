@@ -70,7 +70,10 @@ async fn a_pushed_beat_is_unknown_then_fresh_then_silent() {
     let fresh = ask(60).await;
     assert_eq!((fresh.verdict, fresh.reason.as_str()), (Verdict::Pass, "status \"epoch 3[2J\""));
     let silent = ask(71).await.reason;
-    assert!(silent.starts_with("no heartbeat for 31s (last at ") && silent.ends_with("Z, status \"epoch 3[2J\")"), "{silent}");
+    assert!(
+        silent.starts_with("no heartbeat for 31s (last at ") && silent.ends_with("Z, status \"epoch 3[2J\")"),
+        "{silent}"
+    );
 }
 
 #[test]
@@ -105,7 +108,10 @@ async fn notifications_tell_a_life() {
     hear(&board, "STATUS=loading shard 3", 100);
     hear(&board, "WATCHDOG=1", 101);
     let loading = ask(500).await;
-    assert_eq!((loading.verdict, loading.reason.as_str()), (Verdict::Unknown, "no READY=1 yet (status \"loading shard 3\")"));
+    assert_eq!(
+        (loading.verdict, loading.reason.as_str()),
+        (Verdict::Unknown, "no READY=1 yet (status \"loading shard 3\")")
+    );
 
     assert_eq!(hear(&board, "READY=1\nSTATUS=serving", 600), ["n"]);
     assert_eq!(ask(629).await.verdict, Verdict::Pass);

@@ -28,14 +28,18 @@ fn reason_on(machine: &Machine, spec: &ProcessCheck) -> (Verdict, String) {
 }
 
 fn pids(machine: &Machine, select: &ProcessSelect) -> Vec<u32> {
-    select_processes(&machine.proc(), OWN, select).map_or_else(|_| Vec::new(), |found| found.iter().map(|s| s.pid).collect())
+    select_processes(&machine.proc(), OWN, select)
+        .map_or_else(|_| Vec::new(), |found| found.iter().map(|s| s.pid).collect())
 }
 
 #[test]
 fn it_is_found_by_name_by_base_name_and_by_a_part_of_the_command_line_oldest_first() {
     let machine = Machine::new();
     machine.process(&Process { started: 900, ..Process::new(10, "python", "/usr/bin/python -m recommender") });
-    machine.process(&Process { started: 100, ..Process::new(11, "tensorflow_mode", "/opt/tensorflow_model_server --port=1") });
+    machine.process(&Process {
+        started: 100,
+        ..Process::new(11, "tensorflow_mode", "/opt/tensorflow_model_server --port=1")
+    });
     machine.process(&Process { started: 200, ..Process::new(12, "sh", "sh -c recommender") });
     assert_eq!(pids(&machine, &matching("recommender")), [12, 10]);
     assert_eq!(pids(&machine, &matching("python")), [10]);

@@ -87,7 +87,8 @@ fn places(config: &Config) -> Result<Vec<Place>, Failure> {
     let addresses = config.get_hostaddrs();
     let port = |at: usize| ports.get(at).or_else(|| ports.first()).copied().unwrap_or(PORT);
     let tcp = |host: &str, reached: &str, at: usize| {
-        let whom = if reached.contains(':') { format!("[{reached}]:{}", port(at)) } else { format!("{reached}:{}", port(at)) };
+        let whom =
+            if reached.contains(':') { format!("[{reached}]:{}", port(at)) } else { format!("{reached}:{}", port(at)) };
         Place { whom, host: host.to_owned(), unix: false }
     };
     let mut places = Vec::new();

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use super::bytes_text::{percent, size};
 use super::cgroup::Cgroup;
+use super::metric::{selector, selects};
 use super::proc::{MemoryRead, Proc, Stat};
 use super::process::select_processes;
 use super::{Scene, redis};
 use crate::config::{Amount, MemoryCheck, MemoryOf, MetricSelector, ProcessMemory, ProcessSelect};
 use crate::engine::{Fault, Outcome};
 use crate::scrape::Scraper;
+use crate::scrape::text::samples;
 
 /// What is used, what it is called, and what it may use.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,12 +67,7 @@ fn of_cgroup(proc: &Proc, cgroup: &Cgroup) -> Result<Reading, String> {
     Ok(Reading { what: "working set", used: memory.working_set, limit })
 }
 
-fn of_processes(
-    proc: &Proc,
-    own_pid: u32,
-    select: &ProcessSelect,
-    count: ProcessMemory,
-) -> Result<Reading, String> {
+fn of_processes(proc: &Proc, own_pid: u32, select: &ProcessSelect, count: ProcessMemory) -> Result<Reading, String> {
     let mut used: u64 = 0;
     for stat in select_processes(proc, own_pid, select)? {
         let read = match count {
@@ -113,6 +110,25 @@ fn of_redis(memory: Result<redis::RedisMemory, String>) -> Result<Reading, Strin
     })
 }
 
+async fn of_metric(scraper: Option<&Scraper>, wanted: &MetricSelector, scene: &Scene) -> Result<Reading, String> {
+    let scraper = scraper.ok_or("no metrics page to read")?;
+    scene.waiting_for(format!("the metrics page of {}", scraper.whom()));
+    let page = scraper.page(scene.page_age, scene.timeout).await?;
+    gauge(&page.body, wanted)
+}
+
+/// The sum of the series that match: a gauge a device, or a gauge a pool, is memory of one server.
+fn gauge(page: &[u8], wanted: &MetricSelector) -> Result<Reading, String> {
+    let values = samples(page).filter(|sample| selects(wanted, sample)).map(|sample| sample.value);
+    let sum = values.reduce(|sum, value| sum + value);
+    match sum {
+        // A float beyond the range saturates.
+        Some(bytes) if bytes >= 0.0 => Ok(Reading { what: "gauge", used: bytes as u64, limit: Limit::Unknown }),
+        Some(other) => Err(format!("{} is {other}, which is no number of bytes", selector(wanted))),
+        None => Err(format!("{} is not on the metrics page", selector(wanted))),
+    }
+}
+
 fn machine(proc: &Proc) -> Limit {
     proc.memory_total().map_or(Limit::Unknown, Limit::Machine)
 }
@@ -134,7 +150,8 @@ fn judge(max: Amount, reading: &Reading, latency: Duration) -> Outcome {
             (total, format!("the machine's {}, for there is no limit", size(total)), wanted)
         }
         (Amount::PercentOfLimit(_), Limit::Unknown) => {
-            let reason = format!("{what} is {} of an unknown limit: give max in bytes or as a share of some", size(used));
+            let reason =
+                format!("{what} is {} of an unknown limit: give max in bytes or as a share of some", size(used));
             return Outcome::unknown(reason, latency);
         }
     };
@@ -146,3 +163,6 @@ fn judge(max: Amount, reading: &Reading, latency: Duration) -> Outcome {
         Outcome::pass(latency).remark(said)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! One check's attempts in a test, under the same deadline and with the same timeout reason as in production.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::lane::Lane;
@@ -27,15 +27,9 @@ impl Trial {
 
     /// One attempt with a deadline.
     pub(super) async fn within(&self, timeout: Duration, attempt: impl AsyncFnOnce(&Scene) -> Outcome) -> Outcome {
-        let waiting_for = Arc::new(Mutex::new(String::from("it to begin")));
-        let scene = Scene {
-            clock: self.clock,
-            started: self.clock.now(),
-            waiting_for: Arc::clone(&waiting_for),
-            lane: self.lane.clone(),
-        };
+        let scene = Scene::new(self.clock, timeout, Duration::ZERO, self.lane.clone());
         tokio::time::timeout(timeout, attempt(&scene)).await.unwrap_or_else(|_| {
-            let what = waiting_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let what = scene.last_waited_for().unwrap_or_default();
             let reason = format!("timeout after {}, waiting for {what}", humantime::format_duration(timeout));
             Outcome::fail(Fault::Timeout, reason, timeout)
         })

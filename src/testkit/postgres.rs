@@ -1,8 +1,10 @@
 //! A private PostgreSQL server: one cluster, one superuser `model` with the password `sesame`.
 
+#![allow(dead_code, reason = "each test crate that includes this file uses a part of it")]
+
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ const START_MAX: Duration = Duration::from_secs(30);
 const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// A running server. Stopped when dropped, also by a panic.
-pub struct Postgres {
+pub(crate) struct Postgres {
     child: Child,
     port: u16,
     /// Dropped last: the server's data.
@@ -21,13 +23,34 @@ pub struct Postgres {
 
 impl Postgres {
     /// A server that takes passwords (SCRAM) over TCP.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// A server with more settings, as in `["max_connections=5"]`.
-    pub fn start_with(settings: &[&str]) -> Self {
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary directory"), settings)
+    }
+
+    /// A server that also speaks TLS, with this certificate and its key in PEM.
+    pub(crate) fn start_tls(certificate: &str, key: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let setting = |name: &str, file: &str, text: &str| {
+            let path = directory.path().join(file);
+            fs::write(&path, text).expect("a file");
+            // A key that others may read is refused.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
+            format!("{name}={}", path.display())
+        };
+        let settings = [
+            "ssl=on".to_owned(),
+            setting("ssl_cert_file", "server.crt", certificate),
+            setting("ssl_key_file", "server.key", key),
+        ];
+        Self::start_in(directory, &settings.each_ref().map(String::as_str))
+    }
+
+    fn start_in(directory: tempfile::TempDir, settings: &[&str]) -> Self {
         let data = directory.path().join("data");
         fs::write(directory.path().join("password"), "sesame\n").expect("a password file");
         give_away(directory.path());
@@ -51,32 +74,32 @@ impl Postgres {
     }
 
     /// `127.0.0.1:port`.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// `postgres://model:sesame@127.0.0.1:port/postgres`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("postgres://model:sesame@{}/postgres", self.address())
     }
 
     /// The directory of its Unix socket.
-    pub fn socket_directory(&self) -> &Path {
+    pub(crate) fn socket_directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// Stops the postmaster and every one of its children where they are.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.signal_all("-STOP");
     }
 
     /// Ends [`Postgres::pause`].
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.signal_all("-CONT");
     }
 
     /// Stops it at once, without a clean shutdown; its port refuses from then on.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         stop(&mut self.child);
     }
 

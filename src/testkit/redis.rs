@@ -1,5 +1,7 @@
 //! A private Redis server.
 
+#![allow(dead_code, reason = "each test crate that includes this file uses a part of it")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 const START_MAX: Duration = Duration::from_secs(20);
 
 /// A running server. Killed when dropped, also by a panic.
-pub struct Redis {
+pub(crate) struct Redis {
     child: Child,
     port: u16,
     arguments: Vec<String>,
@@ -19,12 +21,12 @@ pub struct Redis {
 
 impl Redis {
     /// A server with nothing in it and no password.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// A server with more arguments, as in `["--requirepass", "secret"]`.
-    pub fn start_with(arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         // Another process may take the free port first: another one, then.
@@ -38,39 +40,34 @@ impl Redis {
     }
 
     /// `127.0.0.1:port`.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// Runs commands on one connection and returns the last answer as it came, without its last line break.
     /// Each command is its words. Panics if the server does not answer within five seconds.
-    pub fn ask(&self, commands: &[&[&str]]) -> String {
+    pub(crate) fn ask(&self, commands: &[&[&str]]) -> String {
         ask(self.port, commands).expect("redis-server answers")
     }
 
-    /// The server's process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Stops the process where it is: it keeps its sockets and answers nothing.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         signal(self.child.id(), "STOP");
     }
 
     /// Ends [`Redis::pause`].
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         signal(self.child.id(), "CONT");
     }
 
     /// Kills it; its port refuses from then on.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Starts it again on the same port after [`Redis::kill`], with whatever it saved.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.kill();
         self.child = spawn(self.port, &self.arguments, self.directory.path()).expect("redis-server starts again");
     }

@@ -99,11 +99,11 @@ impl Board {
         let mut state = self.state();
         let turned = state.life.hear(message, now);
         let rested = state.last_poke.is_none_or(|last| now.since(last) >= POKE_INTERVAL);
-        if !turned && !(message.is_beat() && rested) {
-            return Vec::new();
+        if turned || (message.is_beat() && rested) {
+            state.last_poke = Some(now);
+            return state.listeners.clone();
         }
-        state.last_poke = Some(now);
-        state.listeners.clone()
+        Vec::new()
     }
 
     pub(super) fn pushed(&self, name: &str) -> Option<Beat> {

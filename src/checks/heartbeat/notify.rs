@@ -24,8 +24,8 @@ use crate::limits::NOTIFY_DATAGRAM_BYTES_MAX;
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: UnixDatagram,
-    /// None in the abstract namespace.
-    file: Option<SocketFile>,
+    /// Here to be dropped with the socket. None in the abstract namespace.
+    _file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl NotifySocket {
 
     fn listen(socket: StdDatagram, file: Option<SocketFile>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: UnixDatagram::from_std(socket)?, file })
+        Ok(Self { socket: UnixDatagram::from_std(socket)?, _file: file })
     }
 
     /// Waits for datagrams and notes them on `board` until one is worth running checks for; returns the

@@ -7,6 +7,7 @@ use super::super::trial::Trial;
 use super::*;
 use crate::config::TlsClient;
 use crate::engine::Verdict;
+use crate::net::peer::{Authority, DAY, unix_now};
 use crate::secret::{SecretSource, Template};
 use crate::testkit::postgres::Postgres;
 
@@ -169,4 +170,26 @@ fn every_host_of_a_url_is_a_place() {
     );
     assert_eq!(places("host=/run/pg user=u")[0].whom, "/run/pg/.s.PGSQL.5432");
     assert_eq!(places("hostaddr=::1 user=u")[0].whom, "[::1]:5432");
+}
+
+#[tokio::test]
+async fn tls_is_verified_when_it_is_asked_for() {
+    let authority = Authority::new();
+    let now = unix_now();
+    let identity = authority.issue("localhost", now - DAY, now + DAY);
+    let server = Postgres::start_tls(&identity.cert_pem, &identity.key_pem);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, &authority.pem).expect("a file");
+    let query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let url = server.url().replace("127.0.0.1", "localhost");
+    let verified = TlsClient { ca_file: Some(ca_file), ..TlsClient::default() };
+    for mode in ["require", "verify-full"] {
+        let spec = at(&format!("{url}?sslmode={mode}"), query);
+        let pass = ask(&PostgresCheck { tls: verified.clone(), ..spec.clone() }).await;
+        assert_eq!(pass.verdict, Verdict::Pass, "{}", pass.reason);
+        let stranger = reason(&spec).await;
+        assert!(stranger.starts_with("unknown issuer of the certificate of localhost:"), "{stranger}");
+    }
+    assert_eq!(reason(&at(&url, query)).await, "query returned false");
 }

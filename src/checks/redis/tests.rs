@@ -7,6 +7,7 @@ use super::super::trial::Trial;
 use super::*;
 use crate::config::{Bytes, TlsClient};
 use crate::engine::{Fault, Verdict};
+use crate::net::peer::{Authority, DAY, closed_port, unix_now};
 use crate::secret::{SecretSource, Template};
 use crate::testkit::redis::Redis;
 
@@ -231,4 +232,39 @@ async fn lengths_that_nobody_can_keep_cost_nothing() {
         std::sync::LazyLock::new(|| [b"$9000000\r\n".as_slice(), &FLOOD].concat());
     let (flood, address) = said_to(&LONG, false).await;
     assert_eq!(flood, format!("{address} sends more than 1 MiB"));
+}
+
+#[tokio::test]
+async fn rediss_is_verified_tls() {
+    let authority = Authority::new();
+    let now = unix_now();
+    let identity = authority.issue("localhost", now - DAY, now + DAY);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let (cert, key) = (file("cert.pem", &identity.cert_pem), file("key.pem", &identity.key_pem));
+    let ca = file("ca.pem", &authority.pem);
+    let port = closed_port().await.to_string();
+    let _redis = Redis::start_with(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let stranger = at(&format!("rediss://localhost:{port}"));
+    assert_eq!(reason(&stranger).await, format!("unknown issuer of the certificate of localhost:{port}"));
+    let tls = TlsClient { ca_file: Some(ca.into()), ..TlsClient::default() };
+    let pass = ask(&RedisCheck { tls, ..stranger.clone() }).await;
+    assert_eq!(pass.verdict, Verdict::Pass, "{}", pass.reason);
+    let plain = reason(&at(&format!("redis://localhost:{port}"))).await;
+    assert!(plain.contains(&format!("localhost:{port}")), "{plain}");
 }

@@ -36,7 +36,8 @@ impl Redis {
                 return Self { child, port, arguments, directory };
             }
         }
-        panic!("redis-server did not start on five free ports; arguments: {arguments:?}");
+        let log = std::fs::read_to_string(directory.path().join("log")).unwrap_or_default();
+        panic!("redis-server did not start on five free ports; arguments: {arguments:?}; {log}");
     }
 
     /// `127.0.0.1:port`.
@@ -89,6 +90,8 @@ fn spawn(port: u16, arguments: &[String], directory: &std::path::Path) -> Option
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .arg("--dir")
         .arg(directory)
+        .arg("--logfile")
+        .arg(directory.join("log"))
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -7,7 +7,7 @@ use super::super::trial::Trial;
 use super::*;
 use crate::config::{Bytes, TlsClient};
 use crate::engine::{Fault, Verdict};
-use crate::net::peer::{Authority, DAY, closed_port, unix_now};
+use crate::net::peer::{Authority, DAY, unix_now};
 use crate::secret::{SecretSource, Template};
 use crate::testkit::redis::Redis;
 
@@ -247,7 +247,10 @@ async fn rediss_is_verified_tls() {
     };
     let (cert, key) = (file("cert.pem", &identity.cert_pem), file("key.pem", &identity.key_pem));
     let ca = file("ca.pem", &authority.pem);
-    let port = closed_port().await.to_string();
+    let port = {
+        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        free.local_addr().expect("its address").port().to_string()
+    };
     let _redis = Redis::start_with(&[
         "--tls-port",
         &port,

@@ -69,6 +69,10 @@ struct Memory {
     counter: Option<(crate::engine::Time, f64)>,
     /// When the metrics page that was judged last had come.
     page: Option<crate::engine::Time>,
+    /// The last reading of the selected processes' CPU time.
+    cpu: Option<process::CpuReading>,
+    /// Where this check's blocking calls run, one at a time.
+    lane: lane::Lane,
 }
 
 impl Collectors {

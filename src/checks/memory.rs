@@ -4,14 +4,15 @@
 //! had says nothing about memory: it is no evidence, not a failure. The kind of thing that could not be read
 //! has a check of its own.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::bytes_text::{percent, size};
 use super::cgroup::Cgroup;
-use super::metric::{selector, selects};
+use super::metric::{selector, selects, unjudged_page};
 use super::proc::{MemoryRead, Proc, Stat};
 use super::process::select_processes;
-use super::{Scene, redis};
+use super::{Memory, Scene, redis};
 use crate::config::{Amount, MemoryCheck, MemoryOf, MetricSelector, ProcessMemory, ProcessSelect};
 use crate::engine::{Fault, Outcome};
 use crate::scrape::Scraper;
@@ -35,7 +36,12 @@ enum Limit {
     Unknown,
 }
 
-pub(super) async fn attempt(spec: &MemoryCheck, scraper: Option<&Scraper>, scene: &Scene) -> Outcome {
+pub(super) async fn attempt(
+    spec: &MemoryCheck,
+    scraper: Option<&Scraper>,
+    memory: &Mutex<Memory>,
+    scene: &Scene,
+) -> Outcome {
     let reading = match &spec.of {
         MemoryOf::Cgroup { path } => {
             let path = path.clone();
@@ -52,7 +58,7 @@ pub(super) async fn attempt(spec: &MemoryCheck, scraper: Option<&Scraper>, scene
             scene.blocking("the memory of the processes", read).await
         }
         MemoryOf::Redis(redis) => Ok(of_redis(redis::memory(redis, scene).await.map_err(|failure| failure.reason))),
-        MemoryOf::Metric { selector, .. } => Ok(of_metric(scraper, selector, scene).await),
+        MemoryOf::Metric { selector, .. } => Ok(of_metric(scraper, selector, memory, scene).await),
     };
     match reading {
         Ok(Ok(reading)) => judge(spec.max, &reading, scene.elapsed()),
@@ -110,10 +116,15 @@ fn of_redis(memory: Result<redis::RedisMemory, String>) -> Result<Reading, Strin
     })
 }
 
-async fn of_metric(scraper: Option<&Scraper>, wanted: &MetricSelector, scene: &Scene) -> Result<Reading, String> {
+async fn of_metric(
+    scraper: Option<&Scraper>,
+    wanted: &MetricSelector,
+    memory: &Mutex<Memory>,
+    scene: &Scene,
+) -> Result<Reading, String> {
     let scraper = scraper.ok_or("no metrics page to read")?;
     scene.waiting_for(format!("the metrics page of {}", scraper.whom()));
-    let page = scraper.page(scene.page_age, scene.timeout).await?;
+    let page = unjudged_page(scraper, memory, scene).await?;
     gauge(&page.body, wanted)
 }
 

@@ -171,7 +171,7 @@ impl Collector {
             Kind::Grpc(spec) => grpc::attempt(spec, scene).await,
             Kind::Heartbeat(spec) => heartbeat::attempt(&self.spec.name, spec, &self.board, scene).await,
             Kind::Http(spec) => http::attempt(spec, scene).await,
-            Kind::Memory(spec) => memory::attempt(spec, self.scraper.as_deref(), scene).await,
+            Kind::Memory(spec) => memory::attempt(spec, self.scraper.as_deref(), &self.memory, scene).await,
             Kind::Metric(spec) => metric::attempt(spec, self.scraper.as_deref(), &self.memory, scene).await,
             Kind::Postgres(spec) => postgres::attempt(spec, scene).await,
             Kind::Process(spec) => process::attempt(spec, &self.memory, scene).await,

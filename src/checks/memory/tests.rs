@@ -83,7 +83,8 @@ fn a_gauge_is_summed_over_its_series() {
 
 async fn ask(of: MemoryOf, max: Amount) -> Outcome {
     let spec = MemoryCheck { of, max };
-    Trial::new().attempt(async |scene| attempt(&spec, None, scene).await).await
+    let trial = Trial::new();
+    trial.attempt(async |scene| attempt(&spec, None, &trial.memory, scene).await).await
 }
 
 #[tokio::test]

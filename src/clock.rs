@@ -21,8 +21,14 @@ impl Clock {
         Self { origin: Instant::now(), origin_wall: SystemTime::now() }
     }
 
+    /// Engine time that began so long ago: for tests of what happens late.
+    #[cfg(test)]
+    pub(crate) fn start_after(elapsed: Duration) -> Self {
+        let now = Self::start();
+        Self { origin: now.origin - elapsed, origin_wall: now.origin_wall - elapsed }
+    }
+
     /// Engine time now. Monotonic.
-    #[expect(clippy::disallowed_methods, reason = "this module is where time is read")]
     pub fn now(&self) -> Time {
         Time::from_nanos(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
@@ -35,6 +41,12 @@ impl Clock {
     /// The wall-clock time of an engine time. A wall clock that was stepped since the start is not followed.
     pub fn wall(&self, at: Time) -> SystemTime {
         self.origin_wall + Duration::from_nanos(at.as_nanos())
+    }
+
+    /// The wall clock itself, steps included: to compare with what others stamped (a file's modification time).
+    #[expect(clippy::disallowed_methods, reason = "this module is where time is read")]
+    pub fn wall_now(&self) -> SystemTime {
+        SystemTime::now()
     }
 
     /// Seconds since the Unix epoch, as Prometheus timestamps want them.
@@ -50,6 +62,6 @@ impl Clock {
     /// The time of day in UTC to the second, as in `12:01:07Z`: for lines that a person reads.
     pub fn time_of_day(&self, at: Time) -> String {
         let full = humantime::format_rfc3339_seconds(self.wall(at)).to_string();
-        full.split_once('T').map_or(full.clone(), |(_, time)| time.to_owned())
+        full.split_once('T').map_or_else(|| full.clone(), |(_, time)| time.to_owned())
     }
 }

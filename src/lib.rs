@@ -32,3 +32,6 @@ pub mod demo;
 pub mod run;
 
 pub mod cli;
+
+#[cfg(test)]
+mod testkit;

@@ -27,6 +27,12 @@ pub const REASON_BYTES_MAX: usize = 300;
 pub const CHECK_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Of a child's output, at most this much is kept for the reason.
 pub const EXEC_OUTPUT_BYTES_MAX: usize = 4096;
+/// What a heartbeat says of itself is part of a reason.
+pub const HEARTBEAT_STATUS_BYTES_MAX: usize = 200;
+/// A server may announce silence, but not for ever.
+pub const HEARTBEAT_EXTENSION_MAX: Duration = Duration::from_secs(3600);
+/// A notification is a few short lines; systemd takes as much.
+pub const NOTIFY_DATAGRAM_BYTES_MAX: usize = 4096;
 
 // Gates.
 

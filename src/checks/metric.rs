@@ -46,7 +46,11 @@ pub(super) async fn attempt(
 }
 
 /// A page that this check has not judged yet: one bad page must never count as two failures.
-async fn unjudged_page(scraper: &Scraper, memory: &Mutex<Memory>, scene: &Scene) -> Result<Arc<Page>, String> {
+pub(super) async fn unjudged_page(
+    scraper: &Scraper,
+    memory: &Mutex<Memory>,
+    scene: &Scene,
+) -> Result<Arc<Page>, String> {
     let judged = memory.lock().unwrap_or_else(PoisonError::into_inner).page;
     let mut page = scraper.page(scene.page_age, scene.timeout).await?;
     if judged.is_some_and(|judged| page.fetched_at <= judged) {

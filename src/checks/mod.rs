@@ -6,6 +6,9 @@
 //! says what was waited for, a panic is no evidence.
 
 mod attempt;
+mod bounded;
+mod bytes_text;
+mod cgroup;
 mod disk;
 mod dns;
 mod exec;
@@ -13,19 +16,23 @@ mod grpc;
 pub mod heartbeat;
 mod http;
 mod json;
+mod lane;
 mod memory;
 mod metric;
 mod postgres;
+mod proc;
 mod process;
 mod redis;
 mod scene;
 mod tcp;
 mod tls;
+#[cfg(test)]
+mod trial;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -62,6 +69,10 @@ struct Memory {
     counter: Option<(crate::engine::Time, f64)>,
     /// When the metrics page that was judged last had come.
     page: Option<crate::engine::Time>,
+    /// The last reading of the selected processes' CPU time.
+    cpu: Option<process::CpuReading>,
+    /// Where this check's blocking calls run, one at a time.
+    lane: lane::Lane,
 }
 
 impl Collectors {
@@ -76,7 +87,8 @@ impl Collectors {
                 (page.clone(), kept.unwrap_or_else(|| Arc::new(Scraper::new(page.clone(), clock))))
             })
             .collect();
-        let board = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.board));
+        let board: Arc<heartbeat::Board> = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.board));
+        board.expect(&config.checks, clock.now());
         let remembered = previous.map(Self::memories).unwrap_or_default();
         let collectors = config.checks.iter().enumerate().map(|(index, spec)| {
             Arc::new(Collector {
@@ -95,7 +107,8 @@ impl Collectors {
     pub fn attempt(&self, check: CheckId, timeout: Duration) -> impl Future<Output = Outcome> + Send + 'static {
         let collector = self.collectors.get(check.index()).cloned();
         let page_age = collector.as_ref().map_or(Duration::ZERO, |collector| collector.page_age);
-        let scene = Scene::new(self.clock, timeout, page_age);
+        let lane = collector.as_ref().map(|collector| collector.lane()).unwrap_or_default();
+        let scene = Scene::new(self.clock, timeout, page_age, lane);
         async move {
             match collector {
                 Some(collector) => attempt::run(&collector, scene).await,
@@ -158,7 +171,7 @@ impl Collector {
             Kind::Grpc(spec) => grpc::attempt(spec, scene).await,
             Kind::Heartbeat(spec) => heartbeat::attempt(&self.spec.name, spec, &self.board, scene).await,
             Kind::Http(spec) => http::attempt(spec, scene).await,
-            Kind::Memory(spec) => memory::attempt(spec, self.scraper.as_deref(), scene).await,
+            Kind::Memory(spec) => memory::attempt(spec, self.scraper.as_deref(), &self.memory, scene).await,
             Kind::Metric(spec) => metric::attempt(spec, self.scraper.as_deref(), &self.memory, scene).await,
             Kind::Postgres(spec) => postgres::attempt(spec, scene).await,
             Kind::Process(spec) => process::attempt(spec, &self.memory, scene).await,
@@ -166,6 +179,10 @@ impl Collector {
             Kind::Tcp(spec) => tcp::attempt(spec, scene).await,
             Kind::Tls(spec) => tls::attempt(spec, scene).await,
         }
+    }
+
+    fn lane(&self) -> lane::Lane {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).lane.clone()
     }
 
     /// Whether silence by the deadline is no evidence, rather than a failure: what a page would have said

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::lane::Lane;
 use crate::clock::Clock;
 use crate::engine::{Fault, Outcome, Sign, Time};
 use crate::net::Failure;
@@ -15,6 +16,8 @@ pub(super) struct Scene {
     pub(super) timeout: Duration,
     /// A metrics page may be so old.
     pub(super) page_age: Duration,
+    /// Where the check's blocking calls run.
+    pub(super) lane: Lane,
     progress: Mutex<Progress>,
 }
 
@@ -25,8 +28,8 @@ struct Progress {
 }
 
 impl Scene {
-    pub(super) fn new(clock: Clock, timeout: Duration, page_age: Duration) -> Self {
-        Self { clock, started: clock.now(), timeout, page_age, progress: Mutex::default() }
+    pub(super) fn new(clock: Clock, timeout: Duration, page_age: Duration, lane: Lane) -> Self {
+        Self { clock, started: clock.now(), timeout, page_age, lane, progress: Mutex::default() }
     }
 
     /// Says what the attempt waits for now; the reason of a timeout is made of it: "waiting for PONG from 127.0.0.1:6379".

@@ -314,10 +314,11 @@ pub struct ExecCheck {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProcessCheck {
     pub select: ProcessSelect,
-    /// At least so many matching processes.
+    /// At least so many matching processes. A zombie or a stopped one among them always fails.
     pub min_count: usize,
-    /// A zombie or a process in uninterruptible sleep for the whole of the attempt fails.
+    /// Resident bytes of all of them together, at most.
     pub max_rss: Option<Bytes>,
+    /// Threads of all of them together, at most.
     pub max_threads: Option<u64>,
     /// CPU time must have moved since the last attempt.
     pub cpu_moves: bool,

@@ -75,6 +75,28 @@ pub const FIRST_HEAD: Duration = Duration::from_secs(10);
 /// Connections on the probe listener: a kubelet, a Prometheus or three, and no room for a flood.
 pub const PROBE_CONNECTIONS_MAX: usize = 512;
 
+/// A gRPC client that has gone without a word is noticed by a ping after this long ...
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// ... and this much more.
+pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams on one probe connection: a health client has one call and one watch.
+pub const PROBE_STREAMS_MAX: u32 = 32;
+/// Connections on the admin listener: people with a page open, and scripts.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Admin requests worked on at once; more are refused with 503.
+pub const ADMIN_CONCURRENCY_MAX: usize = 32;
+/// An admin request takes at most this long, streams of events apart.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// An admin request's body is at most this long: a heartbeat's status is a line.
+pub const ADMIN_BODY_BYTES_MAX: usize = 4096;
+/// An override shorter than this is over before anybody saw it; one longer than a day was forgotten.
+pub const OVERRIDE_TTL_MIN: Duration = Duration::from_secs(1);
+pub const OVERRIDE_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The status page is told of changes at most this often.
+pub const EVENTS_INTERVAL: Duration = Duration::from_millis(500);
+/// An event stream says something at least this often, so that a dead reader is noticed.
+pub const EVENTS_KEEPALIVE: Duration = Duration::from_secs(15);
+
 // Metrics.
 
 /// The model server's page is merged up to this size (Istio's cap).
@@ -85,6 +107,12 @@ pub const MERGE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const PAGE_AGE_MAX: Duration = Duration::from_secs(5);
 /// Labels of one sample: Prometheus' own servers are commonly set to refuse more than 30 to 60.
 pub const METRIC_LABELS_MAX: usize = 128;
+/// After a scrape that failed, the next ones wait only so long for the model server; ours goes out regardless.
+pub const MERGE_GRACE: Duration = Duration::from_millis(250);
+/// Scrapers that come within this time of each other share one page of the model server's.
+pub const MERGE_SHARE: Duration = Duration::from_millis(250);
+/// The whole of a `/metrics` answer takes at most this long, merging included.
+pub const METRICS_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 // Configuration.
 

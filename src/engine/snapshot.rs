@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::evidence::{Outcome, Verdict};
-use super::plan::{CheckId, Scope};
+use super::plan::{CheckId, Plan, Scope};
 use super::time::Time;
 
 /// The whole judgement at one moment. Immutable.
@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub revision: u64,
     /// When it was taken.
     pub at: Time,
+    /// What was judged by: how checks compose, for answers that leave one out.
+    pub plan: Arc<Plan>,
     pub startup: GateView,
     pub ready: GateView,
     pub health: GateView,

@@ -107,6 +107,8 @@ pub const MERGE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const PAGE_AGE_MAX: Duration = Duration::from_secs(5);
 /// Labels of one sample: Prometheus' own servers are commonly set to refuse more than 30 to 60.
 pub const METRIC_LABELS_MAX: usize = 128;
+/// A page of more lines is not merged: read into samples it would take more memory than a sidecar has.
+pub const MERGE_LINES_MAX: usize = 250_000;
 /// After a scrape that failed, the next ones wait only so long for the model server; ours goes out regardless.
 pub const MERGE_GRACE: Duration = Duration::from_millis(250);
 /// Scrapers that come within this time of each other share one page of the model server's.

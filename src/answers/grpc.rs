@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut};
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
+use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -29,11 +31,7 @@ pub(super) const PATH: &str = "/grpc.health.v1.Health/";
 const LIST: &str = "/grpc.health.v1.Health/List";
 
 /// Answers one gRPC request on the health service.
-pub(super) async fn answer<B>(answers: &Arc<ProbeAnswers>, request: http::Request<B>) -> http::Response<tonic::body::Body>
-where
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) async fn answer(answers: &Arc<ProbeAnswers>, request: http::Request<Incoming>) -> http::Response<Body> {
     let service = Service(Arc::clone(answers));
     if request.uri().path() == LIST {
         let mut grpc = tonic::server::Grpc::new(ListCodec).max_decoding_message_size(MESSAGE_BYTES_MAX);

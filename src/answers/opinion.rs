@@ -5,7 +5,9 @@
 
 use std::collections::HashSet;
 
-use crate::engine::{Cause, CheckId, CheckState, CheckView, Gate, Level, Member, OnStale, Plan, Snapshot, Status, Verdict, Why};
+use crate::engine::{
+    Cause, CheckId, CheckState, CheckView, Gate, Level, Member, OnStale, Plan, Snapshot, Status, Verdict, Why,
+};
 
 /// A gate as one caller sees it.
 pub(super) struct Opinion<'a> {
@@ -100,7 +102,9 @@ impl<'a> Opinion<'a> {
 fn check_status(snapshot: &Snapshot, gate: Gate, at: usize) -> Status {
     let check = &snapshot.checks[at];
     match (check.state, gate) {
-        (CheckState::Up, _) | (CheckState::Pending | CheckState::Stale | CheckState::Skipped, Gate::Health) => Status::Pass,
+        (CheckState::Up, _) | (CheckState::Pending | CheckState::Stale | CheckState::Skipped, Gate::Health) => {
+            Status::Pass
+        }
         (CheckState::Stale, _) => match snapshot.plan.checks.get(at).map_or(OnStale::Fail, |plan| plan.on_stale) {
             OnStale::Degrade => Status::Warn,
             OnStale::Hold if check.last.as_ref().is_some_and(|last| last.verdict == Verdict::Pass) => Status::Pass,
@@ -144,8 +148,10 @@ impl<'a> Excluded<'a> {
             return excluded;
         }
         let wanted: HashSet<&str> = exclude.iter().map(String::as_str).collect();
-        excluded.checks = snapshot.checks.iter().map(|c| c.name.as_str()).filter(|name| wanted.contains(name)).collect();
-        excluded.groups = snapshot.groups.iter().map(|g| g.name.as_str()).filter(|name| wanted.contains(name)).collect();
+        excluded.checks =
+            snapshot.checks.iter().map(|c| c.name.as_str()).filter(|name| wanted.contains(name)).collect();
+        excluded.groups =
+            snapshot.groups.iter().map(|g| g.name.as_str()).filter(|name| wanted.contains(name)).collect();
         excluded.matched = excluded.checks.union(&excluded.groups).copied().collect();
         // A group that is left out takes its checks with it.
         for (at, group) in snapshot.groups.iter().enumerate() {
@@ -207,7 +213,13 @@ fn fails(gate: Gate, cause: &Cause) -> bool {
     }
 }
 
-fn recompose(snapshot: &Snapshot, gate: Gate, excluded: &Excluded<'_>, faults: &Faults, others: &[Other<'_>]) -> Status {
+fn recompose(
+    snapshot: &Snapshot,
+    gate: Gate,
+    excluded: &Excluded<'_>,
+    faults: &Faults,
+    others: &[Other<'_>],
+) -> Status {
     let plan = &snapshot.plan;
     let (require, degrade) = match gate {
         Gate::Startup => (&plan.startup.require, &[][..]),
@@ -222,15 +234,17 @@ fn recompose(snapshot: &Snapshot, gate: Gate, excluded: &Excluded<'_>, faults: &
         return Status::Fail;
     }
     let all_fine = require.iter().chain(degrade).all(|member| fine(&faults.degrades, member));
-    if all_fine && (others.is_empty() || snapshot.gate(gate).status == Status::Pass) { Status::Pass } else { Status::Warn }
+    if all_fine && (others.is_empty() || snapshot.gate(gate).status == Status::Pass) {
+        Status::Pass
+    } else {
+        Status::Warn
+    }
 }
 
 /// Whether a member stands with the excluded ones counted as up.
 fn stands(snapshot: &Snapshot, member: Member, excluded: &Excluded<'_>, faults: &HashSet<CheckId>) -> bool {
     match member {
-        Member::Check(id) => {
-            !faults.contains(&id) || excluded.checks.contains(snapshot.check(id).name.as_str())
-        }
+        Member::Check(id) => !faults.contains(&id) || excluded.checks.contains(snapshot.check(id).name.as_str()),
         Member::Group(id) => snapshot.plan.groups.get(id.index()).is_none_or(|group| {
             let standing = group.of.iter().filter(|member| stands(snapshot, **member, excluded, faults)).count();
             excluded.groups.contains(group.name.as_str()) || group.min as usize <= standing

@@ -5,6 +5,8 @@
 
 mod connections;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -111,7 +113,14 @@ impl ProbeAnswers {
         self.tally.count(gate.into(), passed, self.clock.now().since(started));
     }
 
-    fn gate<B>(&self, gate: Gate, query: &Query, request: &Request<B>, peer: IpAddr, started: Time) -> Response<Full<Bytes>> {
+    fn gate<B>(
+        &self,
+        gate: Gate,
+        query: &Query,
+        request: &Request<B>,
+        peer: IpAddr,
+        started: Time,
+    ) -> Response<Full<Bytes>> {
         let snapshot = self.published.load();
         let dialect = Dialect::of(query, request.headers());
         let (status, words) = if dialect == Dialect::Short && query.exclude.is_empty() {
@@ -129,7 +138,14 @@ impl ProbeAnswers {
         response
     }
 
-    fn member<B>(&self, gate: Gate, name: &str, query: &Query, request: &Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
+    fn member<B>(
+        &self,
+        gate: Gate,
+        name: &str,
+        query: &Query,
+        request: &Request<B>,
+        peer: IpAddr,
+    ) -> Response<Full<Bytes>> {
         let snapshot = self.published.load();
         match Opinion::of_member(&snapshot, gate, name) {
             Some(opinion) => {
@@ -184,8 +200,7 @@ impl ProbeAnswers {
 
     fn may_read(&self, peer: IpAddr) -> bool {
         let show = self.show.load(Ordering::Relaxed);
-        show == ShowDetails::Always as u8
-            || (show == ShowDetails::Loopback as u8 && peer.to_canonical().is_loopback())
+        show == ShowDetails::Always as u8 || (show == ShowDetails::Loopback as u8 && peer.to_canonical().is_loopback())
     }
 }
 

@@ -27,7 +27,12 @@ pub(super) fn healthy() -> Snapshot {
 pub(super) fn redis_down() -> Snapshot {
     let mut snapshot = healthy();
     down(&mut snapshot, 1, "connection refused by 127.0.0.1:6379");
-    because(&mut snapshot, Gate::Ready, Cause::Check(CheckId(1)), "redis is down: connection refused by 127.0.0.1:6379");
+    because(
+        &mut snapshot,
+        Gate::Ready,
+        Cause::Check(CheckId(1)),
+        "redis is down: connection refused by 127.0.0.1:6379",
+    );
     snapshot
 }
 
@@ -139,8 +144,10 @@ fn check(name: &str, kind: &'static str, state: CheckState) -> CheckView {
 }
 
 fn compose(checks: Vec<CheckView>, fill: impl FnOnce(&mut Plan)) -> Snapshot {
-    let mut plan =
-        Plan { checks: checks.iter().map(|check| CheckPlan::new(&check.name, check.kind)).collect(), ..Plan::default() };
+    let mut plan = Plan {
+        checks: checks.iter().map(|check| CheckPlan::new(&check.name, check.kind)).collect(),
+        ..Plan::default()
+    };
     fill(&mut plan);
     let gate = |gate, members| GateView {
         gate,

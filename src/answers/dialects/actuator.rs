@@ -73,5 +73,8 @@ fn check(line: &Line<'_>, telling: &Telling<'_>) -> Value {
 
 fn component(status: &str, details: impl IntoIterator<Item = (&'static str, String)>) -> Value {
     let details = details.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-    Value::Object(Map::from_iter([("status".to_owned(), status.into()), ("details".to_owned(), Value::Object(details))]))
+    Value::Object(Map::from_iter([
+        ("status".to_owned(), status.into()),
+        ("details".to_owned(), Value::Object(details)),
+    ]))
 }

@@ -94,9 +94,8 @@ impl Open {
     /// Ends the idle connection that spoke last longest ago; if all are busy (waiting for a drain, watching),
     /// the oldest of those.
     fn make_room(&mut self) {
-        let order = |activity: &Activity| {
-            (0 < activity.busy.load(Ordering::Relaxed), activity.last.load(Ordering::Relaxed))
-        };
+        let order =
+            |activity: &Activity| (0 < activity.busy.load(Ordering::Relaxed), activity.last.load(Ordering::Relaxed));
         let oldest = self.connections.iter().min_by_key(|(_, (_, activity))| order(activity)).map(|(id, _)| *id);
         if let Some((handle, _)) = oldest.and_then(|id| self.connections.remove(&id)) {
             handle.abort();
@@ -172,7 +171,12 @@ async fn serve(stream: TcpStream, peer: SocketAddr, answers: Arc<ProbeAnswers>, 
     }
 }
 
-async fn serve_http1(stream: Rewound<TcpStream>, peer: SocketAddr, answers: &Arc<ProbeAnswers>, activity: &Arc<Activity>) {
+async fn serve_http1(
+    stream: Rewound<TcpStream>,
+    peer: SocketAddr,
+    answers: &Arc<ProbeAnswers>,
+    activity: &Arc<Activity>,
+) {
     let service = service_fn(async |request| {
         let _busy = Busy::new(activity, answers);
         answer_infallibly(answers, request, peer.ip()).await
@@ -187,7 +191,12 @@ async fn serve_http1(stream: Rewound<TcpStream>, peer: SocketAddr, answers: &Arc
         .await;
 }
 
-async fn serve_http2(stream: Rewound<TcpStream>, peer: SocketAddr, answers: &Arc<ProbeAnswers>, activity: &Arc<Activity>) {
+async fn serve_http2(
+    stream: Rewound<TcpStream>,
+    peer: SocketAddr,
+    answers: &Arc<ProbeAnswers>,
+    activity: &Arc<Activity>,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         let (answers, activity) = (Arc::clone(answers), Arc::clone(activity));
         async move {

@@ -94,8 +94,8 @@ pub const OVERRIDE_TTL_MIN: Duration = Duration::from_secs(1);
 pub const OVERRIDE_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The status page is told of changes at most this often.
 pub const EVENTS_INTERVAL: Duration = Duration::from_millis(500);
-/// An event stream says something at least this often, so that a dead reader is noticed.
-pub const EVENTS_KEEPALIVE: Duration = Duration::from_secs(15);
+/// How often the page is told of the traffic, which also shows a dead reader.
+pub const EVENTS_TRAFFIC: Duration = Duration::from_secs(2);
 
 // Metrics.
 

@@ -4,18 +4,20 @@
 //! here judges, runs a check or waits for one: a probe's answer is a pointer load and one write. The metrics
 //! page, which may take seconds, is made on another thread and asked for by message.
 
-//mod admin;
+mod admin;
 mod dialects;
 mod grpc;
 mod metrics;
+mod nearest;
 mod negotiate;
 mod opinion;
 mod probes;
+pub mod report;
 mod route;
 #[cfg(test)]
 mod sample;
 mod sniff;
 
-//pub use admin::{AdminAnswers, AdminListener, AdminSettings, serve_admin};
+pub use admin::{AdminAnswers, AdminListener, serve_admin};
 pub use metrics::{MetricsHandle, MetricsService, PageFormat};
 pub use probes::{ProbeAnswers, SelfCheck, serve_probes};

@@ -97,7 +97,11 @@ fn kept(addr: SocketAddr, clock: Clock, requests: usize) -> Vec<Duration> {
             let count = stream.read(&mut answer).expect("an answer");
             let took = clock.now().since(started);
             // One write makes the whole answer; on loopback one read takes it.
-            assert!(answer[..count].ends_with(br#"{"status":"pass"}"#), "{}", String::from_utf8_lossy(&answer[..count]));
+            assert!(
+                answer[..count].ends_with(br#"{"status":"pass"}"#),
+                "{}",
+                String::from_utf8_lossy(&answer[..count])
+            );
             took
         })
         .collect()

@@ -136,8 +136,8 @@ async fn call(admin: &AdminAnswers, command: Command) -> Reply {
 /// The command of `/checks/NAME/override`.
 fn over(check: &str, method: &Method, query: Option<&str>) -> Result<Command, String> {
     let value = |key: &str| {
-        let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(k, _)| *k == key).map(|(_, value)| decode(value)).last()
+        let mut pairs = query.unwrap_or_default().rsplit('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(k, _)| *k == key).map(|(_, value)| decode(value))
     };
     let check = check.to_owned();
     let clear = |check| Command::Override { check, forced: None, ttl: Duration::ZERO };

@@ -36,7 +36,7 @@ static SUFFIXES: [&str; 9] = ["", "_total", "_created", "_bucket", "_sum", "_cou
 
 impl<'a> Family<'a> {
     /// Takes over what another mention of the family knows better.
-    pub(super) fn learn(&mut self, other: &Family<'a>) {
+    pub(super) fn learn(&mut self, other: &Self) {
         if self.kind == MetricType::Unknown {
             self.kind = other.kind;
         }

@@ -118,7 +118,7 @@ fn canonical<'a>(page: Exposition<'a>, format: Format, dropped: &mut usize) -> V
     let base = |name: &Cow<'a, str>, kind: MetricType| {
         let stem = name.strip_suffix("_total").filter(|stem| kind == MetricType::Counter && !names.contains_key(*stem));
         match (stem, name) {
-            (Some(stem), _) if stem.is_empty() => name.clone(),
+            (Some(""), _) => name.clone(),
             (Some(_), Cow::Borrowed(text)) => Cow::Borrowed(text.strip_suffix("_total").unwrap_or(text)),
             (Some(stem), _) => Cow::Owned(stem.to_owned()),
             (None, _) => name.clone(),

@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 
 use crate::engine::{
-    Cause, CheckId, CheckState, CheckView, Gate, Level, Member, OnStale, Plan, Snapshot, Status, Verdict, Why,
+    Cause, CheckId, CheckState, CheckView, Gate, InstancePhase, Level, Member, OnStale, Plan, Snapshot, Status,
+    Verdict, Why,
 };
 
 /// A gate as one caller sees it.
@@ -54,15 +55,20 @@ impl<'a> Opinion<'a> {
     pub(super) fn of_gate(snapshot: &'a Snapshot, gate: Gate, exclude: &[String]) -> Self {
         let view = snapshot.gate(gate);
         let excluded = Excluded::new(snapshot, exclude);
-        let at_fault = Faults::new(&view.why);
+        let at_fault = Faults::new(snapshot, gate);
+        let heard = heard(snapshot, gate, &excluded, &at_fault);
         let members = view.members.iter().filter_map(|member| {
             let check = snapshot.checks.get(member.check.index())?;
-            Some(Line { check, part: part(check, member.check, &excluded, &at_fault) })
+            Some(Line { check, part: part(check, member.check, &excluded, &heard) })
         });
-        let lines: Vec<_> = members.collect();
+        let mut lines: Vec<_> = members.collect();
         let any_excluded = lines.iter().any(|line| line.part == Part::Excluded);
         let others = others(gate, &view.why, any_excluded);
         let status = if any_excluded { recompose(snapshot, gate, &excluded, &at_fault, &others) } else { view.status };
+        if status.passes() {
+            // A gate that passes is failed by nobody: what is held back or waited for is told as such.
+            lines.iter_mut().filter(|line| line.part == Part::Fails).for_each(|line| line.part = Part::Degrades);
+        }
         let unmatched = exclude.iter().filter(|name| !excluded.matched.contains(name.as_str())).cloned().collect();
         Self { snapshot, gate, status, lines, others, unmatched, single: false }
     }
@@ -114,21 +120,34 @@ fn check_status(snapshot: &Snapshot, gate: Gate, at: usize) -> Status {
     }
 }
 
-/// The checks that the engine holds against a gate.
+/// The checks that do not stand before a gate. Taken from their states, for the gate's own list of reasons
+/// ends somewhere; what the engine waived is in that list.
+#[derive(Default)]
 struct Faults {
     fails: HashSet<CheckId>,
     degrades: HashSet<CheckId>,
 }
 
 impl Faults {
-    fn new(why: &[Why]) -> Self {
-        let mut faults = Self { fails: HashSet::new(), degrades: HashSet::new() };
-        for why in why {
-            match why.cause {
-                Cause::Check(id) => faults.fails.insert(id),
-                Cause::Degraded(id) | Cause::Withdrawn(id) => faults.degrades.insert(id),
-                _ => continue,
+    fn new(snapshot: &Snapshot, gate: Gate) -> Self {
+        let view = snapshot.gate(gate);
+        let mut faults = Self::default();
+        if gate == Gate::Startup && snapshot.instance.phase == InstancePhase::Started {
+            return faults;
+        }
+        for member in &view.members {
+            match check_status(snapshot, gate, member.check.index()) {
+                Status::Fail if member.required => faults.fails.insert(member.check),
+                Status::Fail | Status::Warn => faults.degrades.insert(member.check),
+                Status::Pass => continue,
             };
+        }
+        for why in &view.why {
+            if let Cause::Degraded(id) | Cause::Withdrawn(id) = why.cause
+                && faults.fails.remove(&id)
+            {
+                faults.degrades.insert(id);
+            }
         }
         faults
     }
@@ -180,12 +199,12 @@ fn collect(plan: &Plan, member: Member, into: &mut Vec<usize>) {
     }
 }
 
-fn part(check: &CheckView, id: CheckId, excluded: &Excluded<'_>, faults: &Faults) -> Part {
+fn part(check: &CheckView, id: CheckId, excluded: &Excluded<'_>, heard: &Faults) -> Part {
     if excluded.checks.contains(check.name.as_str()) {
         Part::Excluded
-    } else if faults.fails.contains(&id) {
+    } else if heard.fails.contains(&id) {
         Part::Fails
-    } else if faults.degrades.contains(&id) {
+    } else if heard.degrades.contains(&id) {
         Part::Degrades
     } else if check.state == CheckState::Up {
         Part::Ok
@@ -194,11 +213,13 @@ fn part(check: &CheckView, id: CheckId, excluded: &Excluded<'_>, faults: &Faults
     }
 }
 
-/// The gate's own reasons. With a member left out, "starting" of the startup gate is what its members say.
+/// The gate's own reasons. With a member left out, whether it has started is what the other members say.
 fn others(gate: Gate, why: &[Why], any_excluded: bool) -> Vec<Other<'_>> {
     why.iter()
         .filter(|why| !matches!(why.cause, Cause::Check(_) | Cause::Degraded(_) | Cause::Withdrawn(_)))
-        .filter(|why| !(any_excluded && gate == Gate::Startup && why.cause == Cause::Starting))
+        .filter(|why| {
+            !(any_excluded && gate == Gate::Startup && matches!(why.cause, Cause::Starting | Cause::StartupBudget))
+        })
         .map(|why| Other { why, fails: fails(gate, &why.cause) })
         .collect()
 }
@@ -213,6 +234,52 @@ fn fails(gate: Gate, cause: &Cause) -> bool {
     }
 }
 
+/// What a gate asks: the members that it requires, and those that only degrade it.
+fn asked(plan: &Plan, gate: Gate) -> (&[Member], &[Member]) {
+    match gate {
+        Gate::Startup => (&plan.startup.require, &[]),
+        Gate::Ready => (&plan.ready.require, &plan.ready.degrade),
+        Gate::Health => (&plan.health.require, &[]),
+    }
+}
+
+/// The faults that reach the gate: through groups only where the group does not stand without the check.
+fn heard(snapshot: &Snapshot, gate: Gate, excluded: &Excluded<'_>, faults: &Faults) -> Faults {
+    let (require, degrade) = asked(&snapshot.plan, gate);
+    let mut heard = Faults::default();
+    for member in require {
+        reach(snapshot, *member, excluded, &faults.fails, &mut heard.fails);
+        reach(snapshot, *member, excluded, &faults.degrades, &mut heard.degrades);
+    }
+    for member in degrade {
+        reach(snapshot, *member, excluded, &faults.fails, &mut heard.degrades);
+        reach(snapshot, *member, excluded, &faults.degrades, &mut heard.degrades);
+    }
+    heard
+}
+
+fn reach(
+    snapshot: &Snapshot,
+    member: Member,
+    excluded: &Excluded<'_>,
+    faults: &HashSet<CheckId>,
+    heard: &mut HashSet<CheckId>,
+) {
+    if stands(snapshot, member, excluded, faults) {
+        return;
+    }
+    match member {
+        Member::Check(id) => {
+            heard.insert(id);
+        }
+        Member::Group(id) => {
+            for member in snapshot.plan.groups.get(id.index()).map_or(&[][..], |group| &group.of) {
+                reach(snapshot, *member, excluded, faults, heard);
+            }
+        }
+    }
+}
+
 fn recompose(
     snapshot: &Snapshot,
     gate: Gate,
@@ -220,12 +287,7 @@ fn recompose(
     faults: &Faults,
     others: &[Other<'_>],
 ) -> Status {
-    let plan = &snapshot.plan;
-    let (require, degrade) = match gate {
-        Gate::Startup => (&plan.startup.require, &[][..]),
-        Gate::Ready => (&plan.ready.require, &plan.ready.degrade[..]),
-        Gate::Health => (&plan.health.require, &[][..]),
-    };
+    let (require, degrade) = asked(&snapshot.plan, gate);
     let held_back = snapshot.gate(gate).why.iter().any(|w| matches!(w.cause, Cause::RestartBudget | Cause::Doubt));
     let fine = |faults: &HashSet<CheckId>, member: &Member| stands(snapshot, *member, excluded, faults);
     let failed = others.iter().any(|other| other.fails)
@@ -233,7 +295,8 @@ fn recompose(
     if failed {
         return Status::Fail;
     }
-    let all_fine = require.iter().chain(degrade).all(|member| fine(&faults.degrades, member));
+    let mut all_fine = require.iter().chain(degrade).all(|member| fine(&faults.degrades, member));
+    all_fine &= degrade.iter().all(|member| fine(&faults.fails, member));
     if all_fine && (others.is_empty() || snapshot.gate(gate).status == Status::Pass) {
         Status::Pass
     } else {

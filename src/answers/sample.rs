@@ -20,6 +20,7 @@ pub(super) fn healthy() -> Snapshot {
             degrade: vec![Member::Check(CheckId(2))],
         };
         plan.startup.require = vec![Member::Check(CheckId(0))];
+        plan.health.require = vec![Member::Check(CheckId(0))];
     })
 }
 

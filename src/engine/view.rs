@@ -18,6 +18,7 @@ impl Engine {
         Snapshot {
             revision: self.revision,
             at: self.now,
+            plan: Arc::clone(&self.plan),
             startup: self.gate_view(Gate::Startup),
             ready: self.gate_view(Gate::Ready),
             health: self.gate_view(Gate::Health),

@@ -196,6 +196,28 @@ mod tests {
     }
 
     #[test]
+    fn excluding_every_reason_that_is_listed_does_not_hide_a_check_that_is_not() {
+        let mut snapshot = sample::many(30, 3);
+        sample::down(&mut snapshot, 17, "down, and beyond the list of reasons");
+        let opinion = Opinion::of_gate(&snapshot, Gate::Ready, &["c0003".into()]);
+        assert_eq!(opinion.status, Status::Fail);
+        assert!(tell(&opinion, Dialect::Kube, true).contains("[-]c0017 failed: "));
+        let both = Opinion::of_gate(&snapshot, Gate::Ready, &["c0003".into(), "c0017".into()]);
+        assert_eq!(both.status, Status::Pass);
+    }
+
+    #[test]
+    fn a_verdict_that_is_withheld_fails_no_line() {
+        let mut snapshot = sample::healthy();
+        sample::down(&mut snapshot, 0, "no answer");
+        sample::because(&mut snapshot, Gate::Health, Cause::Doubt, "throttled");
+        snapshot.health.status = Status::Warn;
+        let page = tell(&Opinion::of_gate(&snapshot, Gate::Health, &[]), Dialect::Kube, true);
+        assert!(page.contains("[~]self-doubt withheld: throttled, since "), "{page}");
+        assert!(page.contains("[~]model degraded: no answer") && page.ends_with("livez check passed\n"), "{page}");
+    }
+
+    #[test]
     fn excluding_a_check_does_not_hide_a_drain() {
         let mut snapshot = sample::redis_down();
         sample::because(&mut snapshot, Gate::Ready, Cause::Draining, "draining");

@@ -71,6 +71,11 @@ impl ProbeAnswers {
         self.show.store(show as u8, Ordering::Relaxed);
     }
 
+    /// Whether a path is one of ours, aliases and single checks included.
+    pub fn is_probe_path(path: &str) -> bool {
+        question(path).is_some()
+    }
+
     /// Answers one request on a probe path (404 for any other). The request's body is not looked at.
     pub async fn answer<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
         let started = self.clock.now();

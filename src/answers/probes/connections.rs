@@ -48,8 +48,6 @@ pub async fn serve_probes(
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
-            // The kubelet first, then those who leave.
-            biased;
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => open.admit(stream, peer, Arc::clone(&answers)),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,

@@ -266,6 +266,7 @@ fn snapshot(backends: usize, enabled: bool) -> Snapshot {
     Snapshot {
         revision: 1,
         at: Time::ZERO,
+        plan: Arc::new(crate::engine::Plan::default()),
         startup: gate(Gate::Startup),
         ready: gate(Gate::Ready),
         health: gate(Gate::Health),

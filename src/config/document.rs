@@ -12,6 +12,8 @@ pub(crate) struct Document<'a> {
     text: &'a str,
     /// None: the text is not TOML.
     toml: Option<ImDocument<&'a str>>,
+    /// Where each line begins: thousands of problems must not each count a mebibyte of lines.
+    lines: Vec<usize>,
 }
 
 /// A place in the text.
@@ -43,13 +45,14 @@ pub(crate) enum Show {
 
 impl<'a> Document<'a> {
     /// Parses; the error is what the parser says and where.
-    pub(crate) fn parse(text: &'a str) -> Result<Self, (Self, String, Range<usize>)> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, Box<(Self, String, Range<usize>)>> {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         match ImDocument::parse(text) {
-            Ok(toml) => Ok(Self { text, toml: Some(toml) }),
+            Ok(toml) => Ok(Self { text, toml: Some(toml), lines }),
             Err(error) => {
                 let span = error.span().unwrap_or(text.len()..text.len());
                 let message = error.message().trim().lines().collect::<Vec<_>>().join("; ");
-                Err((Self { text, toml: None }, message, span))
+                Err(Box::new((Self { text, toml: None, lines }, message, span)))
             }
         }
     }
@@ -62,7 +65,8 @@ impl<'a> Document<'a> {
         for (depth, key) in path.iter().enumerate() {
             let Some((key_span, child)) = node.child(key) else { return (best, false) };
             let last = depth + 1 == path.len();
-            let wanted = if last && at == At::Value { child.span().or(key_span) } else { key_span.or(child.span()) };
+            let wanted =
+                if last && at == At::Value { child.span().or(key_span) } else { key_span.or_else(|| child.span()) };
             best = wanted.unwrap_or(best);
             node = child;
         }
@@ -72,7 +76,9 @@ impl<'a> Document<'a> {
     /// Line, column and what to show for a span of the text.
     pub(crate) fn spot(&self, span: Range<usize>, show: Show) -> Spot {
         let start = floor(self.text, span.start);
-        let begin = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line = self.lines.partition_point(|begin| *begin <= start);
+        // The first line begins at 0, so there is always one at or before `start`.
+        let begin = self.lines[line - 1];
         let end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
         let stop = floor(self.text, span.end.max(start)).min(end);
         let (before, marked, after) = (&self.text[begin..start], &self.text[start..stop], &self.text[stop..end]);
@@ -87,12 +93,10 @@ impl<'a> Document<'a> {
             (hide_userinfo(marked), after_shown)
         };
         let before_shown = if syntax && is_sensitive(before) { keep_key(before) } else { before_shown };
-        Spot {
-            line: self.text[..begin].matches('\n').count() + 1,
-            column: before.chars().count() + 1,
-            carets: (before_shown.chars().count(), marked_shown.chars().count().max(1)),
-            shown: format!("{before_shown}{marked_shown}{after_shown}").trim_end().to_owned(),
-        }
+        let (before_shown, marked_shown) = (clip_start(before_shown), clip_end(marked_shown));
+        let carets = (before_shown.chars().count(), marked_shown.chars().count().max(1));
+        let shown = format!("{before_shown}{marked_shown}{}", clip_end(after_shown)).trim_end().to_owned();
+        Spot { line, column: before.chars().count() + 1, shown, carets }
     }
 }
 
@@ -149,6 +153,23 @@ fn hide_strings(text: &str) -> String {
         }
     }
     out
+}
+
+/// Of a line that is longer than any terminal, what is next to the mark.
+const PART_CHARS_MAX: usize = 80;
+
+fn clip_start(text: String) -> String {
+    match text.chars().count().checked_sub(PART_CHARS_MAX) {
+        None | Some(0) => text,
+        Some(more) => text.chars().skip(more).collect(),
+    }
+}
+
+fn clip_end(text: String) -> String {
+    match text.char_indices().nth(PART_CHARS_MAX) {
+        Some((at, _)) => text[..at].to_owned(),
+        None => text,
+    }
 }
 
 /// Whether a line of broken TOML looks like one that holds a secret.

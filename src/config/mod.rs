@@ -91,7 +91,8 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<Config, Problems> {
 pub fn from_str(file: &Path, text: &str, overrides: &Overrides) -> Result<Config, Problems> {
     let document = match Document::parse(text) {
         Ok(document) => document,
-        Err((document, message, span)) => {
+        Err(fault) => {
+            let (document, message, span) = *fault;
             let place = Place::File(file.to_owned(), document.spot(span, Show::Marked));
             let message = format!("not TOML: {message}");
             let problem = Problem { place, key: String::new(), message, expected: None, nearest: None };

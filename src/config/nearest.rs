@@ -1,9 +1,9 @@
 //! The nearest valid name to one that was mistyped.
 
-/// The candidate within a third of the word's length in edits (at least two), the closest first; none if nothing is near.
+/// The candidate within a third of the word's length in edits, the closest first; none if nothing is near.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(64).collect();
-    let limit = (word.len() / 3).max(2);
+    let limit = word.len().div_ceil(3).clamp(1, 4).min(word.len() / 2);
     candidates
         .into_iter()
         .map(|candidate| (distance(&word, candidate), candidate))
@@ -47,6 +47,7 @@ mod tests {
     #[test]
     fn a_stranger_finds_nothing() {
         assert_eq!(nearest("colour", ["interval", "timeout"]), None);
+        assert_eq!(nearest("foo", ["log"]), None);
         assert_eq!(nearest("", ["a"]), None);
     }
 }

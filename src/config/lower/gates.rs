@@ -3,7 +3,7 @@
 use super::super::fault::{Fault, Faults, KeyPath, join, path, show_text};
 use super::super::raw::RawConfig;
 use super::{GroupDraft, Names};
-use crate::engine::{self, GroupPlan, HealthPlan, Member, Plan, ReadyPlan, RestartBudget, StartupPlan};
+use crate::engine::{GroupPlan, HealthPlan, Member, Plan, ReadyPlan, RestartBudget, StartupPlan};
 use crate::limits;
 
 /// The three gates.
@@ -46,6 +46,8 @@ pub(super) fn members(typed: &[String], here: &KeyPath, names: &Names, faults: &
             Some(None) => {}
             // A text that was no text, reported by its shape.
             None if name.is_empty() && faults.below(&place()) => {}
+            // Where a whole table of names is no table, every name is unknown, and nobody's fault.
+            None if faults.0.iter().any(|fault| fault.path == ["checks"] || fault.path == ["groups"]) => {}
             None => {
                 let fault = Fault::value(place(), format!("no check or group is called {}", show_text(name)));
                 faults.push(fault.near(name, names.0.keys().map(String::as_str)));
@@ -95,7 +97,7 @@ pub(super) fn refuse_cycles(plan: &Plan, faults: &mut Faults) {
 fn label(plan: &Plan, node: usize) -> &str {
     match plan.checks.get(node) {
         Some(check) => &check.name,
-        None => plan.groups.get(node - plan.checks.len()).map_or("", |group: &engine::GroupPlan| &group.name),
+        None => plan.groups.get(node - plan.checks.len()).map_or("", |group| &group.name),
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderName, Method};
 use regex::Regex;
 use serde_json::Value;
 
-use super::super::fault::{Fault, Faults, KeyPath, join, show_text};
+use super::super::fault::{At, Fault, Faults, KeyPath, join, show_text};
 use super::super::plan::*;
 use super::super::raw::*;
 use super::super::units;
@@ -67,7 +67,7 @@ pub(super) fn lower(
                 faults.push(Fault::key(join(here, second), message).expected("exactly one"));
             }
             // A misspelt kind has been reported as an unknown key.
-            _ if faults.below(here) => {}
+            _ if faults.0.iter().any(|fault| hides_kind(fault, here)) => {}
             _ => {
                 let fault = Fault::key(here.clone(), "a check without a kind");
                 faults.push(fault.expected(format!("one of {}", KINDS.join(", "))));
@@ -78,6 +78,12 @@ pub(super) fn lower(
     let mut ground = Ground { here: join(here, name), backend, scene, faults };
     let (kind, target, subject) = ground.kind(raw)?;
     Some(Lowered { kind, name, target, subject })
+}
+
+/// Whether a fault in the check is about what may have been meant as its kind.
+fn hides_kind(fault: &Fault, here: &KeyPath) -> bool {
+    let key = fault.path.strip_prefix(here.as_slice()).and_then(<[String]>::first);
+    key.is_some_and(|key| fault.at == At::Key || KINDS.contains(&key.as_str()))
 }
 
 type Parts = (Kind, String, Subject);
@@ -236,7 +242,7 @@ impl Ground<'_> {
         };
         let path = self.needed(path, "path", r#"a path such as "/models""#)?.to_owned();
         let asked = table.min_free.is_some() || table.min_free_inodes.is_some() || table.writable;
-        let floor = (!asked).then_some(crate::config::plan::DiskAmount::Percent(limits::DISK_FREE_PERCENT));
+        let floor = (!asked).then_some(DiskAmount::Percent(limits::DISK_FREE_PERCENT));
         let check = DiskCheck {
             path: PathBuf::from(&path),
             min_free: table.min_free.as_ref().map(|amount| amount.0).or(floor),
@@ -576,7 +582,7 @@ impl Ground<'_> {
         let table = match raw {
             TextOr::Text(text) => {
                 match units::amount(text) {
-                    Some(amount) => default.max = Some(super::super::raw::Amount(amount)),
+                    Some(amount) => default.max = Some(Limit(amount)),
                     None => {
                         let fault = Fault::value(self.here.clone(), format!("found {}", show_text(text)));
                         self.fault(fault.expected(units::AMOUNT));

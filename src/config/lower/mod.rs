@@ -105,9 +105,11 @@ struct Drafts {
 
 fn checks(raw: &RawConfig, scene: &Scene, faults: &mut Faults) -> Drafts {
     let mut out = Drafts::default();
-    if raw.checks.len() > limits::CHECKS_MAX {
-        let message = format!("{} checks, expected at most {}", raw.checks.len(), limits::CHECKS_MAX);
-        faults.push(Fault::key(path(["checks"]), message));
+    for (table, count) in [("checks", raw.checks.len()), ("groups", raw.groups.len())] {
+        if count > limits::CHECKS_MAX {
+            let fault = Fault::key(path([table]), format!("{count} {table}"));
+            faults.push(fault.expected(format!("at most {}", limits::CHECKS_MAX)));
+        }
     }
     for (name, check) in &raw.checks {
         let here = path(["checks", name]);

@@ -172,7 +172,8 @@ fn has_inline_password(text: &str) -> bool {
 
 /// Something is typed that does not come from the environment.
 fn is_literal(text: &str) -> bool {
-    !text.is_empty() && !(text.contains("${") && !text.contains("$${") && text.contains('}'))
+    let refers = text.contains("${") && !text.contains("$${") && text.contains('}');
+    !text.is_empty() && !refers
 }
 
 /// A password: `${NAME}`, or a file's.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Amount, DiskAmount, Percent, Permille, Size, Span, Statuses, TextOr, Window};
+use super::{Limit, Percent, Permille, Room, Size, Span, Statuses, TextOr, Window};
 
 /// The kinds of this build, as they are typed.
 pub(crate) const KINDS: [&str; 13] = [
@@ -146,7 +146,7 @@ pub(crate) struct RawDisk {
     /// A path on the file system.
     pub(crate) path: Option<String>,
     /// At least so much free for an unprivileged user. Default `10%` if nothing else is asked.
-    pub(crate) min_free: Option<DiskAmount>,
+    pub(crate) min_free: Option<Room>,
     /// At least such a share of inodes free.
     pub(crate) min_free_inodes: Option<Percent>,
     /// A file must be creatable there. Default `false`.
@@ -235,7 +235,7 @@ pub(crate) struct RawMemory {
     /// Whose memory. Default `cgroup`: this container's working set as the kubelet counts it.
     pub(crate) of: Option<RawMemoryOf>,
     /// The limit.
-    pub(crate) max: Option<Amount>,
+    pub(crate) max: Option<Limit>,
     /// With `of = "cgroup"`: another cgroup's directory.
     pub(crate) path: Option<String>,
     /// With `of = "process"`: the process's name or a part of its command line.

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value};
 use serde::{Deserialize, de};
 
-use crate::config::plan::{Amount as PlanAmount, Bytes, DiskAmount as PlanDiskAmount, StatusRange};
+use crate::config::plan::{Amount, Bytes, DiskAmount, StatusRange};
 use crate::config::units;
 
 /// The schema keyword under which a unit's name is kept; [`expected`] and [`accepts`] know the names.
@@ -67,8 +67,8 @@ units! {
     Window((u32, u32)), "window", "string", units::WINDOW, units::window, "3/5";
     Permille(u32), "share", ["string", "number"], units::SHARE, units::permille, "10%";
     Size(Bytes), "size", ["string", "integer"], units::SIZE, units::size, "512MiB";
-    Amount(PlanAmount), "amount", ["string", "integer"], units::AMOUNT, units::amount, "90% of 1GiB";
-    DiskAmount(PlanDiskAmount), "disk-amount", ["string", "integer"], units::DISK_AMOUNT, units::disk_amount, "10%";
+    Limit(Amount), "amount", ["string", "integer"], units::AMOUNT, units::amount, "90% of 1GiB";
+    Room(DiskAmount), "disk-amount", ["string", "integer"], units::DISK_AMOUNT, units::disk_amount, "10%";
     Percent(f64), "percent", "string", units::SHARE, |text: &str| units::percent(text, 100.0), "5%";
     Statuses(Vec<StatusRange>), "status", ["string", "integer"], units::STATUS, units::statuses, "200-299";
 }

@@ -25,6 +25,12 @@ pub const DEADLINE_SLACK: Duration = Duration::from_millis(500);
 pub const REASON_BYTES_MAX: usize = 300;
 /// Of a checked answer's body, at most this much is read and judged.
 pub const CHECK_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// A beat every ten seconds may be missed twice.
+pub const HEARTBEAT_SILENCE: Duration = Duration::from_secs(30);
+/// The kubelet begins to evict at 10 % free (`nodefs.available`).
+pub const DISK_FREE_PERCENT: f64 = 10.0;
+/// Two weeks: time for a person to renew a certificate by hand.
+pub const TLS_VALID: Duration = Duration::from_secs(14 * 86_400);
 /// Of a child's output, at most this much is kept for the reason.
 pub const EXEC_OUTPUT_BYTES_MAX: usize = 4096;
 /// What a heartbeat says of itself is part of a reason.
@@ -144,3 +150,5 @@ pub const WORKER_BEAT: Duration = Duration::from_millis(250);
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// A worker reports refused connects at most so often.
 pub const SIGN_INTERVAL: Duration = Duration::from_millis(100);
+/// Client connections over all workers: beyond any model server's appetite, below the usual file limit's half.
+pub const TRAFFIC_CONNECTIONS_MAX: usize = 10_000;

@@ -464,3 +464,33 @@ pub enum HeartbeatSource {
     /// Datagrams to `NOTIFY_SOCKET`: `READY=1`, `WATCHDOG=1`, `STATUS=`, `STOPPING=1`.
     Notify,
 }
+
+impl Kind {
+    /// Every text of the check that may hold a secret.
+    pub fn secrets(&self) -> Vec<&SecretSource> {
+        match self {
+            Self::Exec(check) => check.env.iter().map(|(_, source)| source).collect(),
+            Self::Http(check) => {
+                std::iter::once(&check.url).chain(check.headers.iter().map(|(_, source)| source)).collect()
+            }
+            Self::Memory(MemoryCheck { of: MemoryOf::Redis(check), .. }) => check.secrets(),
+            Self::Postgres(check) => std::iter::once(&check.url).chain(&check.password).collect(),
+            Self::Redis(check) => check.secrets(),
+            Self::Dns(_)
+            | Self::Disk(_)
+            | Self::Grpc(_)
+            | Self::Heartbeat(_)
+            | Self::Memory(_)
+            | Self::Metric(_)
+            | Self::Process(_)
+            | Self::Tcp(_)
+            | Self::Tls(_) => Vec::new(),
+        }
+    }
+}
+
+impl RedisCheck {
+    fn secrets(&self) -> Vec<&SecretSource> {
+        std::iter::once(&self.url).chain(&self.password).collect()
+    }
+}

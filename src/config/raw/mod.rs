@@ -1,0 +1,239 @@
+//! What was typed: the file's shape, before anything is resolved.
+//!
+//! These types are the one source of the file's keys: the JSON Schema is generated from them, the schema finds
+//! shape errors ([`super::shape`]), and serde then reads what is left. They refuse nothing that needs knowledge
+//! of another key; that is [`super::lower`]'s work.
+
+mod kinds;
+mod scalars;
+
+pub(crate) use kinds::*;
+pub(crate) use scalars::*;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The configuration of a Probegate sidecar. `upstream.address` alone is a working file.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "Probegate configuration")]
+pub(crate) struct RawConfig {
+    /// The model server behind the sidecar.
+    pub(crate) upstream: RawUpstream,
+    /// `GET /startup`: until it passes, `/ready` is 503 and `/health` is 200.
+    pub(crate) startup: RawStartup,
+    /// `GET /health`: fails only for what a restart would mend.
+    pub(crate) health: RawHealth,
+    /// `GET /ready`: send me traffic.
+    pub(crate) ready: RawReady,
+    /// Checks by name. A name is lower-case letters, digits, `-` and `_`, and starts with a letter or digit.
+    pub(crate) checks: BTreeMap<String, RawCheck>,
+    /// Compositions by name; a group may be named wherever a check may be.
+    pub(crate) groups: BTreeMap<String, RawGroup>,
+    /// Where the sidecar listens.
+    pub(crate) listen: RawListen,
+    /// Who may see reasons on the probe listener.
+    pub(crate) details: RawDetails,
+    /// The proxy.
+    pub(crate) traffic: RawTraffic,
+    /// The way out of service.
+    pub(crate) drain: RawDrain,
+    /// The log.
+    pub(crate) log: RawLog,
+    /// Files that outlive the sidecar.
+    pub(crate) report: RawReport,
+}
+
+/// The model server behind the sidecar.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawUpstream {
+    /// Where the model server listens, as in `127.0.0.1:8501`. This or `addresses`.
+    pub(crate) address: Option<String>,
+    /// Several workers in the pod, balanced among the healthy. This or `address`.
+    pub(crate) addresses: Option<Vec<RawAddress>>,
+    /// Built-in checks and gates that this file may override; see `probegate presets`. Default `generic`.
+    pub(crate) preset: Option<String>,
+    /// Model names; a preset makes a check of each.
+    pub(crate) models: Vec<String>,
+    /// How to speak to the model server. Default `auto`: as the client came.
+    pub(crate) protocol: Option<RawProtocol>,
+    /// The server's own metrics page: a path, a URL, or `false` for none. Default `/metrics` on the first address.
+    pub(crate) metrics: Option<RawMetrics>,
+    /// How the next address is chosen. Default `round-robin`.
+    pub(crate) algorithm: Option<RawAlgorithm>,
+}
+
+/// One address, with a weight if it is not 1.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawWeighted {
+    /// As in `127.0.0.1:8501`.
+    pub(crate) address: String,
+    /// Share of the traffic relative to the others. 1 to 256, default 1.
+    pub(crate) weight: Option<i64>,
+}
+
+pub(crate) type RawAddress = TextOr<RawWeighted>;
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RawProtocol {
+    Auto,
+    Http1,
+    H2c,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RawAlgorithm {
+    RoundRobin,
+    Random,
+    Hash,
+    Consistent,
+}
+
+/// Until it passes, `/ready` is 503 and `/health` is 200.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawStartup {
+    /// Checks and groups that must have been up once. Default: the preset's.
+    pub(crate) require: Option<Vec<String>>,
+    /// Past it `/startup` and `/health` fail: the model server will never start. Default `5m`.
+    pub(crate) budget: Option<Span>,
+}
+
+/// Fails only for what a restart would mend.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawHealth {
+    /// Checks and groups whose fresh `down` condemns the model server. Default: the preset's.
+    pub(crate) require: Option<Vec<String>>,
+    /// More condemnations than this are held back and reported instead. Default `6 per 1h`.
+    pub(crate) restart_budget: Option<Budget>,
+}
+
+/// Send me traffic.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawReady {
+    /// Checks and groups that must be up. Default: the preset's.
+    pub(crate) require: Option<Vec<String>>,
+    /// Shown, measured, warned about: still 200.
+    pub(crate) degrade: Option<Vec<String>>,
+}
+
+/// A composition: exactly one of `all`, `any`, `quorum`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawGroup {
+    /// Up while all of these are up.
+    pub(crate) all: Option<Vec<String>>,
+    /// Up while one of these is up.
+    pub(crate) any: Option<Vec<String>>,
+    /// Up while at least `min` of these are up.
+    pub(crate) quorum: Option<RawQuorum>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawQuorum {
+    /// At least so many must be up. 1 to the number of members.
+    pub(crate) min: i64,
+    /// The members.
+    pub(crate) of: Vec<String>,
+}
+
+/// Where the sidecar listens. Port 0 is allowed; the chosen one is logged.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawListen {
+    /// The proxied service. Default `0.0.0.0:8080`.
+    pub(crate) traffic: Option<String>,
+    /// The kubelet and Prometheus. Default `0.0.0.0:9090`.
+    pub(crate) probes: Option<String>,
+    /// People and hooks: `host:port`, `unix:/path` or `/path`. Default `127.0.0.1:9091`.
+    pub(crate) admin: Option<String>,
+    /// The bearer token of the admin listener; needed for any address but loopback and a Unix socket.
+    pub(crate) admin_token_file: Option<String>,
+}
+
+/// Who may see reasons on the probe listener.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawDetails {
+    /// Default `loopback`; elsewhere the reason reads "withheld".
+    pub(crate) show: Option<RawShow>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RawShow {
+    Always,
+    Loopback,
+    Never,
+}
+
+/// The proxy.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawTraffic {
+    /// Threads that proxy. 1 to 1024, default as many as the container may use CPUs.
+    pub(crate) workers: Option<i64>,
+    /// Requests at once; a request counts until its last byte. Default unlimited.
+    pub(crate) max_in_flight: Option<i64>,
+    /// From sending a request to the response head. Default none: models think.
+    pub(crate) first_byte_timeout: Option<Span>,
+    /// To connect to the model server. Default `2s`.
+    pub(crate) connect_timeout: Option<Span>,
+    /// An idle connection to the model server is closed after this. Default `3s`.
+    pub(crate) upstream_idle: Option<Span>,
+    /// An idle client connection is closed after this. Default `75s`.
+    pub(crate) client_idle: Option<Span>,
+    /// Client connections at once, over all workers. Default 10000.
+    pub(crate) max_connections: Option<i64>,
+    /// Add `X-Forwarded-For`, `-Proto` and `-Host`. Default `true`.
+    pub(crate) forwarded_headers: Option<bool>,
+    /// Also answer the probe paths on the traffic listener. Default `false`.
+    pub(crate) expose_probes: Option<bool>,
+}
+
+/// The way out of service.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawDrain {
+    /// From the start of a drain to the refusal of new requests: time for endpoints to propagate. Default `5s`.
+    pub(crate) propagation: Option<Span>,
+    /// From the start of a drain to its end, finished or not. Default `25s`.
+    pub(crate) max: Option<Span>,
+}
+
+/// The log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLog {
+    /// Default `auto`: text on a terminal, JSON elsewhere.
+    pub(crate) format: Option<RawLogFormat>,
+    /// A filter, as in `info` or `probegate=debug`. Default `info`.
+    pub(crate) level: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RawLogFormat {
+    Auto,
+    Json,
+    Text,
+}
+
+/// Files that outlive the sidecar.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawReport {
+    /// Where last words are written before `/health` first fails, as in `/dev/termination-log`.
+    pub(crate) file: Option<String>,
+    /// Where the transition history survives the sidecar's own restart.
+    pub(crate) ring: Option<String>,
+}

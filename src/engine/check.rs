@@ -112,6 +112,11 @@ impl Check {
             && (self.waived || (self.state() == CheckState::Stale && plan.on_stale == OnStale::Degrade))
     }
 
+    /// As measured, whatever lies on top of it.
+    pub(super) fn is_down(&self) -> bool {
+        self.measured == CheckState::Down
+    }
+
     pub(super) const fn is_skipped(&self) -> bool {
         self.parents_down > 0
     }

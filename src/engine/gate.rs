@@ -22,6 +22,7 @@ impl Engine {
             self.instance.started(self.now);
             let why = "every required check has been up";
             self.tell(Changed::Instance(self.instance.number()), "starting", "started", why);
+            self.forget_down(None);
             self.rearm_withdrawals();
         }
         self.turn(Gate::Startup, self.startup_status());

@@ -72,7 +72,10 @@ impl Engine {
     pub(super) fn take_backend_sign(&mut self, backend: BackendId, sign: Sign, from: Option<CheckId>) {
         let Some(&presence) = self.presence.get(backend.index()) else { return };
         match (presence, sign) {
-            (Presence::Unseen, Sign::Answered) => self.presence[backend.index()] = Presence::Seen,
+            (Presence::Unseen, Sign::Answered) => {
+                self.presence[backend.index()] = Presence::Seen;
+                self.forget_down(from);
+            }
             (Presence::Seen, Sign::Refused) => {
                 self.presence[backend.index()] = Presence::Gone;
                 if !self.presence.contains(&Presence::Seen) {
@@ -107,19 +110,36 @@ impl Engine {
         self.graph.relatch(&self.plan);
     }
 
+    /// Somebody is there now, or has started: what was down before says nothing about it, and is looked at anew.
+    pub(super) fn forget_down(&mut self, from: Option<CheckId>) {
+        for index in 0..self.checks.len() {
+            let about_server = check::is_about_server(self.plan.checks[index].subject);
+            if about_server && from != Some(check_id(index)) && self.checks[index].is_down() {
+                self.forget_one(check_id(index), "the model server has appeared");
+            }
+        }
+    }
+
+    fn forget_one(&mut self, id: CheckId, why: &str) {
+        self.checks[id.index()].forget();
+        self.abort(id);
+        self.checks[id.index()].cancel_planned();
+        self.plan_first_attempt(id);
+        self.refresh(id, why);
+    }
+
     fn forget(&mut self, from: Option<CheckId>, about: impl Fn(Subject) -> bool) {
         for index in 0..self.checks.len() {
             if !about(self.plan.checks[index].subject) {
                 continue;
             }
-            let id = check_id(index);
-            self.checks[index].forget();
-            if from != Some(id) {
-                self.abort(id);
-                self.checks[index].cancel_planned();
-                self.plan_first_attempt(id);
+            let (id, why) = (check_id(index), "a new model server has appeared");
+            if from == Some(id) {
+                self.checks[index].forget();
+                self.refresh(id, why);
+            } else {
+                self.forget_one(id, why);
             }
-            self.refresh(id, "a new model server has appeared");
         }
     }
 

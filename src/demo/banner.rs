@@ -10,6 +10,8 @@ use super::model_server::Release;
 /// Everything that the first screen shows.
 #[derive(Debug)]
 pub(super) struct Banner<'a> {
+    /// How this program was called: it need not be on the search path.
+    pub(super) program: &'a str,
     pub(super) traffic: SocketAddr,
     pub(super) probes: SocketAddr,
     pub(super) admin: SocketAddr,
@@ -56,32 +58,33 @@ impl Banner<'_> {
     }
 
     fn try_it(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { traffic, probes, admin, .. } = self;
+        let Self { program, traffic, probes, admin, .. } = self;
         self.heading(f, "Try it, in a second terminal")?;
         writeln!(f, "  curl -s '{traffic}/digits/7?as=picture'")?;
         writeln!(f, "  curl -s {traffic}/digits/7 | curl -s -d @- {traffic}/predict")?;
         writeln!(f, "  curl -sN '{traffic}/stream?digit=7&tokens=10&interval_ms=200'")?;
         writeln!(f, "  curl -s '{probes}/ready?verbose'")?;
         writeln!(f, "  curl -s {probes}/metrics | grep -E '^(model|probegate_gate)_'")?;
-        writeln!(f, "  probegate status --admin {admin}\n")
+        writeln!(f, "  {program} status --admin {admin}\n")
     }
 
     fn break_it(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.heading(f, "Break the model server, and watch")?;
         let lines = [
-            ("hang", "inference never answers, its own /health still says 200: /ready fails, no restart"),
-            ("unhang", "... and heals"),
-            ("crash", "exit code 1: /ready fails; this demo plays the kubelet and starts it again"),
-            ("ready/disable", "it says that it is not ready: /ready fails; ready/enable mends it"),
-            ("degrade", "noise on every image, accuracy falls below 0.8: /ready warns, and stays 200"),
-            ("recover", "... and heals"),
-            ("slow?ms=3000", "every inference takes three seconds: too slow for its check; slow?ms=0 mends it"),
+            ("/hang", "inference never answers, yet its /health says 200: /ready fails"),
+            ("/unhang", "... and heals"),
+            ("/crash", "it exits with code 1 and is started again"),
+            ("/ready/disable", "it says that it is not ready: so does /ready"),
+            ("/ready/enable", "... and heals"),
+            ("/degrade", "noise, accuracy falls below 0.8: /ready warns, and stays 200"),
+            ("/recover", "... and heals"),
         ];
         for (path, what) in lines {
-            writeln!(f, "  {:<46} {what}", format!("curl -X POST '{}/{path}'", self.model_server))?;
+            let call = format!("curl -X POST {}{path}", self.model_server);
+            writeln!(f, "  {call:<43}  {what}")?;
         }
-        writeln!(f, "These go past the sidecar: it lets nothing through while the model server is not ready.")?;
-        writeln!(f, "A release that answers 200 with garbage: probegate demo --version v2\n")
+        writeln!(f, "They go past the sidecar, which lets nothing through while the model server is not ready.")?;
+        writeln!(f, "A release that answers 200 with garbage: {} demo --version v2\n", self.program)
     }
 
     fn heading(&self, f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
@@ -96,6 +99,7 @@ mod tests {
     fn banner(colour: bool) -> String {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let banner = Banner {
+            program: "probegate",
             traffic: at(8080),
             probes: at(9090),
             admin: at(9091),
@@ -112,7 +116,7 @@ mod tests {
     #[test]
     fn it_names_every_address_and_what_to_break() {
         let text = banner(false);
-        for expected in ["http://127.0.0.1:8080", "127.0.0.1:9090/ready?verbose", "curl -X POST '127.0.0.1:41234/hang'"]
+        for expected in ["http://127.0.0.1:8080", "127.0.0.1:9090/ready?verbose", "curl -X POST 127.0.0.1:41234/hang "]
         {
             assert!(text.contains(expected), "{expected} in {text}");
         }
@@ -122,6 +126,7 @@ mod tests {
     #[test]
     fn without_colour_it_holds_no_escapes() {
         assert!(!banner(false).contains('\x1b'));
+        assert!(banner(false).lines().all(|line| line.len() <= 110));
         assert!(banner(true).contains("\x1b[1m"));
     }
 }

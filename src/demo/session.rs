@@ -47,6 +47,7 @@ pub fn run<T>(options: &Options, sidecar: impl FnOnce(&Path) -> T) -> io::Result
     fs::write(&config, configuration(places))?;
 
     let banner = Banner {
+        program: &std::env::args().next().unwrap_or_else(|| "probegate".to_owned()),
         traffic: places.traffic,
         probes: places.probes,
         admin: places.admin,
@@ -103,7 +104,7 @@ fn end_after(lasts: Duration) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     // Detached: it ends with the process, whichever ends first.
     std::thread::Builder::new().name("demo-timer".to_owned()).spawn(move || {
-        runtime.block_on(tokio::time::sleep(lasts));
+        runtime.block_on(async { tokio::time::sleep(lasts).await });
         // To ourselves; it cannot fail.
         let _ = kill_process(getpid(), Signal::TERM);
     })?;

@@ -18,7 +18,7 @@ mod stream;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -71,7 +71,9 @@ fn start(options: Options) -> Result<Ending, String> {
         let stop = async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         };
-        serve(options, stop, |address| println!("model server: listening on {address}")).await
+        // Whoever started it need not read on: a closed pipe is no reason to end.
+        let listening = |address| drop(writeln!(io::stdout(), "model server: listening on {address}"));
+        serve(options, stop, listening).await
     })
 }
 

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 const LINE_CHARS_MAX: usize = 120;
 const FILE_LINES_MAX: usize = 600;
+/// Longer, because each is one clear thing; and no longer than this.
+const LONG_ON_PURPOSE: &[(&str, usize)] = &[("src/engine/mod.rs", 720)];
 
 /// What everything may use: no I/O of their own, no opinion.
 const BASE: &[&str] = &["clock", "control", "limits", "publish", "secret", "telemetry"];
@@ -120,7 +122,9 @@ fn every_file_is_reached_by_a_mod_line() {
 #[test]
 fn every_module_says_what_it_owns() {
     let all = ["src", "tests", "examples", "benches"].into_iter().flat_map(sources);
+    // The tests of one module belong to what it says.
     let silent: Vec<String> = all
+        .filter(|file| !file.ends_with("tests.rs"))
         .filter(|file| !read(file).trim_start().starts_with("//!"))
         .map(|file| format!("{}: opens without a //! comment", file.display()))
         .collect();
@@ -165,8 +169,10 @@ fn lines_and_files_can_be_read() {
         let long = text.lines().enumerate().filter(|(_, line)| line.chars().count() > LINE_CHARS_MAX);
         wrong.extend(long.map(|(number, _)| format!("{}:{}: a long line", file.display(), number + 1)));
         let count = text.lines().count();
-        if count > FILE_LINES_MAX {
-            wrong.push(format!("{}: {count} lines, at most {FILE_LINES_MAX}", file.display()));
+        let own = LONG_ON_PURPOSE.iter().find(|(name, _)| file == Path::new(name));
+        let most = own.map_or(FILE_LINES_MAX, |(_, most)| *most);
+        if count > most {
+            wrong.push(format!("{}: {count} lines, at most {most}", file.display()));
         }
     }
     assert_none(&wrong);

@@ -183,6 +183,9 @@ require = ["alive"]
 require = ["model", "answers", "better-than-guessing"]
 degrade = ["accuracy"]        # shown and warned about: still 200
 
+[log]
+format = "text"
+
 [drain]                       # no load balancer to wait for here
 propagation = "200ms"
 max = "500ms"

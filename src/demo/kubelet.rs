@@ -189,8 +189,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
         let script =
-            format!("trap '' TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do read x; done", file.display());
-        let kubelet = Kubelet::start(shell(&script.replace("read x", "sleep 1")), QUICK, |_| {}).unwrap();
+            format!("trap '' TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.1; done", file.display());
+        let kubelet = Kubelet::start(shell(&script), QUICK, |_| {}).unwrap();
         let mut pid = None;
         wait_for(|| {
             pid = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());

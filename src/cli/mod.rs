@@ -65,6 +65,10 @@ enum Command {
     /// Try it all on this machine: a small real model server with the sidecar in front
     #[cfg(feature = "demo")]
     Demo(demo::Args),
+    /// The model server that the demo starts
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    DemoModelServer(crate::demo::model_server::Options),
     /// Run the checks once, now, and say what they saw
     Check(check::Args),
     /// Review a configuration file: all problems at once
@@ -97,6 +101,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
+        #[cfg(feature = "demo")]
+        Command::DemoModelServer(options) => return demo::model_server(options),
         Command::Check(args) => check::run(args),
         Command::Lint(args) => lint::run(args),
         Command::Status(args) => status::run(args),

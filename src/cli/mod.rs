@@ -3,6 +3,7 @@
 //! This file knows the commands and how they end; what each of them does is in its own file. Exit codes:
 //! 0 fine, 1 the answer is "no", 2 bad usage or configuration. A reader that went away (`| head`) is no failure.
 
+mod admin;
 mod check;
 mod completions;
 #[cfg(feature = "demo")]
@@ -13,6 +14,7 @@ mod presets;
 mod run;
 mod schema;
 mod status;
+mod terminal;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -3,11 +3,15 @@
 //! Everything that decides works on [`Time`], nanoseconds since the process began, handed in from
 //! outside. Wall-clock time appears only where a person reads it, and is derived here.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 use crate::engine::Time;
 
 /// Ties engine time to the monotonic and the wall clock. One per process, made at its start, copied freely.
+///
+/// The monotonic clock is the runtime's, which is the machine's own but in a test that pauses time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
@@ -34,8 +38,8 @@ impl Clock {
     }
 
     /// The runtime's instant for an engine time, to sleep until it.
-    pub fn instant(&self, at: Time) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.origin + Duration::from_nanos(at.as_nanos()))
+    pub fn instant(&self, at: Time) -> Instant {
+        self.origin + Duration::from_nanos(at.as_nanos())
     }
 
     /// The wall-clock time of an engine time. A wall clock that was stepped since the start is not followed.

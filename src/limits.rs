@@ -128,6 +128,39 @@ pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
 /// Watches die when the kubelet swaps the symlink; looking is exact and cheap.
 pub const RELOAD_POLL: Duration = Duration::from_secs(2);
 
+// Running.
+
+/// The engine's thread turns its loop at least this often, so that a watchdog can tell idle from stuck.
+pub const ENGINE_TICK: Duration = Duration::from_millis(500);
+/// While draining, requests in flight are counted this often: the end of a drain is not waited for longer.
+pub const DRAIN_SAMPLE: Duration = Duration::from_millis(100);
+/// Changes that turn no gate and move no upstream are published at most this often, so that 10 000 checks
+/// cost 20 snapshots a second and no more.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
+/// Every thread that the sidecar's promises rest on shows a sign of life this often.
+pub const PULSE: Duration = Duration::from_millis(500);
+/// A thread without a sign of life for this long is stuck, and `/self` says so.
+pub const STUCK: Duration = Duration::from_secs(4);
+/// The cgroup's CPU throttling is read this often.
+pub const THROTTLE_SAMPLE: Duration = Duration::from_secs(1);
+/// Throttled for more than this share of the last [`THROTTLE_WINDOW`] samples' time, in thousandths, a slow
+/// answer says more about us than about whoever was asked.
+pub const THROTTLE_PERMILLE: u64 = 250;
+/// Samples that are looked back on.
+pub const THROTTLE_WINDOW: usize = 5;
+/// Past the drain's own `max`, before the process ends regardless of what the engine says.
+pub const DRAIN_SLACK: Duration = Duration::from_secs(1);
+/// Threads get this long to end by themselves once they are told; below the 2 s floor that the kubelet gives.
+pub const STOP_GRACE: Duration = Duration::from_millis(1500);
+/// Log lines that wait for a slow reader of standard error; more are dropped and counted.
+pub const LOG_QUEUE: usize = 8192;
+/// At the end the log gets this long to be read.
+pub const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// The transition ring's file is rotated at this size; with the one before it, twice as much is kept.
+pub const RING_BYTES_MAX: u64 = 256 * 1024;
+/// Transitions that wait for a slow disk; more are not written.
+pub const RING_QUEUE: usize = 1024;
+
 // Traffic.
 
 /// An idle connection to the model server is given up before the server's own 5 s (uvicorn) ends it in our face.

@@ -181,6 +181,9 @@ pub struct Change {
     pub from: String,
     pub to: String,
     pub reason: String,
+    /// It happened before the sidecar's own restart.
+    #[serde(default)]
+    pub before_restart: bool,
 }
 
 /// The proxied traffic, summed over all workers since the start.
@@ -203,6 +206,9 @@ pub struct Configuration {
     pub last_reload_successful: bool,
     /// Why it was refused.
     pub problem: Option<String>,
+    /// Settings that differ in the file and take effect only at a restart of the sidecar.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
 }
 
 /// What the report tells besides the judgement. `run` knows it.
@@ -213,6 +219,25 @@ pub trait Surroundings: Send + Sync {
 
     /// Which part of the sidecar is stuck, if one is.
     fn stuck(&self) -> Option<String>;
+
+    /// Transitions from before the sidecar's own restart, oldest first.
+    fn earlier(&self) -> Vec<Change> {
+        Vec::new()
+    }
+}
+
+impl Change {
+    /// A transition of this run, in words.
+    pub fn of(transition: &Transition, clock: &Clock) -> Self {
+        change(transition, clock)
+    }
+
+    /// The same change, seen by a later run.
+    #[must_use]
+    pub fn before_restart(mut self) -> Self {
+        self.before_restart = true;
+        self
+    }
 }
 
 impl Report {
@@ -250,7 +275,7 @@ impl Report {
             },
             disabled_since: snapshot.disabled_since.map(t),
             doubt: snapshot.doubt.as_ref().map(|doubt| Doubt { since: t(doubt.since), reason: doubt.reason.clone() }),
-            history: snapshot.history.iter().map(|transition| change(transition, clock)).collect(),
+            history: around.earlier().into_iter().chain(snapshot.history.iter().map(|t| change(t, clock))).collect(),
             traffic: around.traffic(),
             config: around.configuration(),
             stuck: around.stuck(),
@@ -369,5 +394,6 @@ fn change(transition: &Transition, clock: &Clock) -> Change {
         from: transition.from.to_owned(),
         to: transition.to.to_owned(),
         reason: transition.reason.clone(),
+        before_restart: false,
     }
 }

@@ -3,6 +3,7 @@
 //! This file knows the commands and how they end; what each of them does is in its own file. Exit codes:
 //! 0 fine, 1 the answer is "no", 2 bad usage or configuration. A reader that went away (`| head`) is no failure.
 
+mod admin;
 mod check;
 mod completions;
 #[cfg(feature = "demo")]
@@ -13,6 +14,7 @@ mod presets;
 mod run;
 mod schema;
 mod status;
+mod terminal;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -65,6 +67,10 @@ enum Command {
     /// Try it all on this machine: a small real model server with the sidecar in front
     #[cfg(feature = "demo")]
     Demo(demo::Args),
+    /// The model server that the demo starts
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    DemoModelServer(crate::demo::model_server::Options),
     /// Run the checks once, now, and say what they saw
     Check(check::Args),
     /// Review a configuration file: all problems at once
@@ -97,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
+        #[cfg(feature = "demo")]
+        Command::DemoModelServer(options) => return demo::model_server(options),
         Command::Check(args) => check::run(args),
         Command::Lint(args) => lint::run(args),
         Command::Status(args) => status::run(args),

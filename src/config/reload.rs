@@ -73,7 +73,6 @@ impl Watcher {
 
 /// Keys whose new values wait for a restart, by name; everything else of `new` can be applied at once.
 pub fn waits_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let addresses = |config: &Config| config.upstream.backends.clone();
     [
         ("listen.traffic", old.listen.traffic != new.listen.traffic),
         ("listen.probes", old.listen.probes != new.listen.probes),
@@ -81,9 +80,7 @@ pub fn waits_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen.admin_token_file", old.listen.admin_token != new.listen.admin_token),
         ("traffic.workers", old.traffic.workers != new.traffic.workers),
         ("traffic.expose_probes", old.listen.expose_probes != new.listen.expose_probes),
-        ("upstream.addresses", addresses(old) != addresses(new)),
-        ("upstream.algorithm", old.upstream.algorithm != new.upstream.algorithm),
-        ("log", old.log != new.log),
+        ("log.format", old.log.format != new.log.format),
         ("report.ring", old.ring_file != new.ring_file),
         ("a heartbeat's notify socket", old.notify_socket != new.notify_socket),
     ]

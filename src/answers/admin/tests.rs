@@ -25,7 +25,7 @@ impl Surroundings for Around {
     }
 
     fn configuration(&self) -> Configuration {
-        Configuration { source: "probegate.toml".into(), last_reload_successful: true, problem: None }
+        Configuration { source: "probegate.toml".into(), last_reload_successful: true, ..Configuration::default() }
     }
 
     fn stuck(&self) -> Option<String> {

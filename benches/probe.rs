@@ -27,7 +27,8 @@ use socket2::{Domain, Socket, Type};
 const REQUESTS: usize = 100_000;
 /// Enough for a page of some hundred kilobytes.
 const CHECKS: u32 = 1_000;
-const PROBE: &[u8] = b"GET /ready HTTP/1.1\r\nHost: 10.0.0.7:9090\r\nUser-Agent: kube-probe/1.34\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+const PROBE: &[u8] = b"GET /ready HTTP/1.1\r\nHost: 10.0.0.7:9090\r\nUser-Agent: kube-probe/1.34\r\n\
+    Accept: */*\r\nConnection: close\r\n\r\n";
 const KEPT: &[u8] = b"GET /ready HTTP/1.1\r\nHost: 10.0.0.7:9090\r\nUser-Agent: kube-probe/1.34\r\nAccept: */*\r\n\r\n";
 const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: 10.0.0.7:9090\r\nConnection: close\r\n\r\n";
 

@@ -2,8 +2,8 @@
 //!
 //! No page is no evidence, neither of motion nor of its absence: a failed scrape is unknown. The page may be
 //! older than the attempt by half an interval, so that checks on one page share a scrape; no check judges the
-//! same page twice. A series that is not a number has no value; what is left is combined. A counter that went backwards belongs
-//! to a new server: its old reading is forgotten and the sign is passed on.
+//! same page twice. A series that is not a number has no value; what is left is combined. A counter that went
+//! backwards belongs to a new server: its old reading is forgotten and the sign is passed on.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -32,7 +32,8 @@ impl Scene {
         Self { clock, started: clock.now(), timeout, page_age, lane, progress: Mutex::default() }
     }
 
-    /// Says what the attempt waits for now; the reason of a timeout is made of it: "waiting for PONG from 127.0.0.1:6379".
+    /// Says what the attempt waits for now; the reason of a timeout is made of it: "waiting for PONG from
+    /// 127.0.0.1:6379".
     pub(super) fn waiting_for(&self, what: impl Into<String>) {
         self.progress().waiting_for = what.into();
     }

@@ -59,7 +59,8 @@ impl Faults {
         self.0.push(fault);
     }
 
-    /// Whether something at or below this path is already known to be wrong: what seems missing there may only be misspelt.
+    /// Whether something at or below this path is already known to be wrong: what seems missing there may only
+    /// be misspelt.
     pub(crate) fn below(&self, path: &[String]) -> bool {
         self.0.iter().any(|fault| fault.path.starts_with(path))
     }

@@ -92,9 +92,7 @@ mod tests {
         assert_eq!(selector.name, ":tensorflow:serving:request_count");
         assert_eq!(selector.matchers.len(), 4);
         assert!(matches!(&selector.matchers[0].op, MatchOp::Equal(value) if value == "a,}b"));
-        assert!(
-            matches!(&selector.matchers[2].op, MatchOp::Matches(regex) if regex.is_match("503") && !regex.is_match("1503"))
-        );
+        assert!(matches!(&selector.matchers[2].op, MatchOp::Matches(r) if r.is_match("503") && !r.is_match("1503")));
     }
 
     #[test]

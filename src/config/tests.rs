@@ -358,7 +358,14 @@ proptest! {
     }
 
     #[test]
-    fn valid_checks_survive(interval_ms in 20_u64..100_000, percent in 1_u64..100, up in 1_u32..9, fail in 1_u32..64, more in 0_u32..2, name in "[a-z0-9][a-z0-9_-]{0,20}") {
+    fn valid_checks_survive(
+        interval_ms in 20_u64..100_000,
+        percent in 1_u64..100,
+        up in 1_u32..9,
+        fail in 1_u32..64,
+        more in 0_u32..2,
+        name in "[a-z0-9][a-z0-9_-]{0,20}",
+    ) {
         prop_assume!(name != "upstream" && name != "alive");
         let timeout_ms = (interval_ms * percent / 100).clamp(1, interval_ms - 1);
         let text = format!(

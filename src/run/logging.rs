@@ -308,7 +308,8 @@ mod tests {
             |outlet| text(Clock::start(), false, outlet),
             || {
                 let reason = "redis is down: connection refused by 127.0.0.1:6379 (3 times)";
-                tracing::warn!(target: TRANSITION, kind = "gate", subject = "ready", from = "pass", to = "fail", "{reason}");
+                let (subject, to) = ("ready", "fail");
+                tracing::warn!(target: TRANSITION, kind = "gate", subject, from = "pass", to, "{reason}");
                 tracing::info!(target: TRANSITION, kind = "check", subject = "redis", from = "down", to = "up", "");
             },
         );

@@ -35,7 +35,7 @@ async fn tell(admin: Arc<AdminAnswers>, sender: mpsc::Sender<Bytes>) {
         if sender.send(format!("event: report\ndata: {data}\n\n").into()).await.is_err() {
             return;
         }
-        let told = Instant::now();
+        let told = tokio::time::Instant::now();
         let alive = async {
             // Traffic moves without a change of judgement.
             loop {

@@ -83,7 +83,9 @@ pub async fn serve_admin(
             let edge = Edge::new(admin, Way::Tcp);
             loop {
                 tokio::select! {
-                    accepted = listener.accept() => edge.take(&mut connections, accepted.map(|(stream, _)| stream)).await,
+                    accepted = listener.accept() => {
+                        edge.take(&mut connections, accepted.map(|(stream, _)| stream)).await;
+                    }
                     Some(_) = connections.join_next() => {}
                     () = &mut shutdown => return Ok(()),
                 }
@@ -95,7 +97,9 @@ pub async fn serve_admin(
             let edge = Edge::new(admin, Way::Unix);
             loop {
                 tokio::select! {
-                    accepted = listener.accept() => edge.take(&mut connections, accepted.map(|(stream, _)| stream)).await,
+                    accepted = listener.accept() => {
+                        edge.take(&mut connections, accepted.map(|(stream, _)| stream)).await;
+                    }
                     Some(_) = connections.join_next() => {}
                     () = &mut shutdown => return Ok(()),
                 }

@@ -378,18 +378,20 @@ mod tests {
         assert_lines(&page, &["a{x=\"q\\\"b\\\\c\\nd\",y=\"z\"} +Inf"]);
     }
 
+    use proptest::collection::vec;
+
     proptest::proptest! {
         /// Whatever comes, what goes out is a page that reads back without a problem.
         #[test]
-        fn any_bytes_merge_into_a_readable_page(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+        fn any_bytes_merge_into_a_readable_page(bytes in vec(proptest::prelude::any::<u8>(), 0..400)) {
             reads_back(&bytes);
         }
 
         #[test]
         fn any_page_of_likely_words_merges_into_a_readable_page(
-            words in proptest::collection::vec(proptest::sample::select(&["# TYPE ", "# HELP ", "a", "a_total", "a_created",
-                " counter\n", " gauge\n", " histogram\n", " info\n", "{le=\"1\"}", "{x=\"\\n\"}", " 1\n", " NaN 5\n", "\n",
-                "# EOF\n", "a_bucket", "a_info", " 1 # {t=\"x\"} 2\n", "# UNIT a a\n"][..]), 0..60)
+            words in vec(proptest::sample::select(&["# TYPE ", "# HELP ", "a", "a_total", "a_created", " counter\n",
+                " gauge\n", " histogram\n", " info\n", "{le=\"1\"}", "{x=\"\\n\"}", " 1\n", " NaN 5\n",
+                "\n", "# EOF\n", "a_bucket", "a_info", " 1 # {t=\"x\"} 2\n", "# UNIT a a\n"][..]), 0..60)
         ) {
             reads_back(words.concat().as_bytes());
         }

@@ -1,0 +1,22 @@
+//! The real binary from outside, in front of real peers: one module a promise.
+//!
+//! Redis and PostgreSQL must be installed (`scripts/setup test`); each test starts its own, on a free port, and ends
+//! it. Nothing here measures time tightly: tests wait for conditions, with a deadline that means "broken".
+
+mod answers;
+mod commands;
+mod drain;
+mod lifecycle;
+mod metrics;
+mod model;
+#[path = "../../src/testkit/postgres.rs"]
+mod postgres_server;
+mod redis;
+#[path = "../../src/testkit/redis.rs"]
+mod redis_server;
+mod reload;
+mod restart;
+mod secrets;
+mod sidecar;
+mod until;
+mod wire;

@@ -50,7 +50,9 @@ fn methods_versions_and_pipelines() {
 #[test]
 fn garbage_is_turned_away_and_hurts_nobody() {
     let (_model, sidecar) = fronted("");
-    for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET /ready HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    for garbage in
+        ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET /ready HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    {
         let mut line = Line::open(sidecar.probes()).unwrap();
         let _ = line.send(garbage);
         drop(line);

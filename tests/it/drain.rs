@@ -7,7 +7,8 @@ use super::wire::{self, Line};
 
 fn fronted() -> (Model, Sidecar) {
     let model = Model::start();
-    let config = format!("[upstream]\naddress = \"{}\"\n[drain]\npropagation = \"1s\"\nmax = \"20s\"\n", model.address());
+    let config =
+        format!("[upstream]\naddress = \"{}\"\n[drain]\npropagation = \"1s\"\nmax = \"20s\"\n", model.address());
     let sidecar = Sidecar::start(&config);
     sidecar.until("/ready", 200);
     (model, sidecar)

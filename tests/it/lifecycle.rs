@@ -50,7 +50,11 @@ fn a_server_that_loads_serves_crashes_and_returns_tells_its_story_by_the_gates()
 
     wire::post(model.address(), "/crash", "");
     sidecar.until("/ready", 503);
-    assert_eq!(sidecar.probe("/health").status, 200, "a crashed server is the kubelet's to restart, not ours to condemn");
+    assert_eq!(
+        sidecar.probe("/health").status,
+        200,
+        "a crashed server is the kubelet's to restart, not ours to condemn"
+    );
     let refused = wire::get(sidecar.traffic(), "/health");
     assert_eq!(refused.status, 503);
     assert!(refused.header("x-probegate-reason").is_some() && refused.header("retry-after").is_some(), "{refused:?}");
@@ -79,12 +83,16 @@ fn a_hung_server_is_not_ready_and_a_database_never_restarts_it() {
     let model = Model::start();
     let mut postgres = Postgres::start();
     let database = format!(
-        "[checks.users]\npostgres = {{ url = \"{}\" }}\ninterval = \"400ms\"\ntimeout = \"300ms\"\nfailure_threshold = 2\n",
+        "[checks.users]\npostgres = {{ url = \"{}\" }}\nfailure_threshold = 2\n\
+         interval = \"400ms\"\ntimeout = \"300ms\"\n",
         postgres.url().replace(":sesame@", "@")
     );
-    let config = config(&model).replace(r#"require = ["serves"]
-[checks"#, r#"require = ["serves", "users"]
-[checks"#) + &database;
+    let config = config(&model).replace(
+        r#"require = ["serves"]
+[checks"#,
+        r#"require = ["serves", "users"]
+[checks"#,
+    ) + &database;
     let config = config.replace("postgres = { ", "postgres = { password = \"${PG_PASSWORD}\", ");
     let sidecar = Sidecar::start_with(&config, |command| command.env("PG_PASSWORD", "sesame"));
     sidecar.until("/ready", 200);

@@ -8,7 +8,8 @@ fn transitions_survive_the_sidecars_own_restart_and_are_marked() {
     let model = Model::start();
     let directory = tempfile::tempdir().unwrap();
     let ring = directory.path().join("ring.jsonl");
-    let config = format!("[upstream]\naddress = \"{}\"\n[report]\nring = {:?}\n", model.address(), ring.display().to_string());
+    let config =
+        format!("[upstream]\naddress = \"{}\"\n[report]\nring = {:?}\n", model.address(), ring.display().to_string());
     let mut first = Sidecar::start(&config);
     first.until("/ready", 200);
     // Killed, not asked: what is on disk must already be there.

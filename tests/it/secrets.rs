@@ -87,7 +87,8 @@ fn a_password_appears_in_no_answer_no_log_and_no_metric_while_its_checks_fail() 
 fn an_inline_password_is_refused_without_being_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("probegate.toml");
-    let text = format!("[upstream]\naddress = \"127.0.0.1:1\"\n[checks.a]\nredis = \"redis://:{PLANTED}@127.0.0.1:1\"\n");
+    let text =
+        format!("[upstream]\naddress = \"127.0.0.1:1\"\n[checks.a]\nredis = \"redis://:{PLANTED}@127.0.0.1:1\"\n");
     fs::write(&file, text).unwrap();
     for command in ["run", "check", "lint"] {
         let said = probegate_says(&[command, "-c", file.to_str().unwrap()]);
@@ -102,7 +103,8 @@ fn an_inline_password_is_refused_without_being_repeated() {
 fn a_variable_that_is_not_set_keeps_the_sidecar_from_starting_and_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("probegate.toml");
-    let text = "[upstream]\naddress = \"127.0.0.1:1\"\n[checks.a]\nredis = \"redis://:${NOBODY_SET_THIS}@127.0.0.1:1\"\n";
+    let text =
+        "[upstream]\naddress = \"127.0.0.1:1\"\n[checks.a]\nredis = \"redis://:${NOBODY_SET_THIS}@127.0.0.1:1\"\n";
     fs::write(&file, text).unwrap();
     for command in ["run", "check"] {
         let said = probegate_says(&[command, "-c", file.to_str().unwrap()]);

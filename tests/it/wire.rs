@@ -81,7 +81,8 @@ impl Line {
     /// The next chunk; empty is the last.
     pub(crate) fn chunk(&mut self) -> io::Result<Vec<u8>> {
         let size = self.line()?;
-        let size = usize::from_str_radix(&size, 16).map_err(|_| io::Error::other(format!("no chunk size: {size:?}")))?;
+        let size =
+            usize::from_str_radix(&size, 16).map_err(|_| io::Error::other(format!("no chunk size: {size:?}")))?;
         let mut chunk = vec![0; size + 2];
         self.0.read_exact(&mut chunk)?;
         chunk.truncate(size);

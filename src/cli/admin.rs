@@ -116,8 +116,12 @@ impl Sidecar {
     }
 
     pub(super) async fn report(&self) -> Result<Report, Unanswered> {
-        let text = self.report_text().await?;
-        serde_json::from_slice(&text).map_err(|error| {
+        self.understand(&self.report_text().await?)
+    }
+
+    /// A report, from its text.
+    pub(super) fn understand(&self, text: &[u8]) -> Result<Report, Unanswered> {
+        serde_json::from_slice(text).map_err(|error| {
             Unanswered::Refused(format!("what answers at {} is no sidecar of this version: {error}", self.address()))
         })
     }

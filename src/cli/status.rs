@@ -48,9 +48,9 @@ pub(super) fn run(args: Args) -> Outcome {
 }
 
 async fn look(sidecar: &Sidecar, json: bool, watch: bool) -> Outcome {
-    let report = sidecar.report().await?;
+    let text = sidecar.report_text().await?;
+    let report = sidecar.understand(&text)?;
     if json {
-        let text = sidecar.report_text().await?;
         let mut out = io::stdout().lock();
         out.write_all(&text)?;
         writeln!(out)?;

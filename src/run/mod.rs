@@ -129,11 +129,11 @@ pub fn run(config: Config, source: Source) -> Result<Ending, BuildError> {
     let logging = Logging::start(&config.log, clock)?;
     log_panics();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %config.source.display(), "probegate");
+    // Listened to before anything is built: whoever is terminated while it starts still ends in order.
+    let runtime = threads::runtime()?;
+    let asked = runtime.block_on(async { signals() })?;
     let app = App::build(config, clock, Options { source: Some(source), logging: Some(logging) })?;
-    threads::runtime()?.block_on(async {
-        let asked = signals()?;
-        Ok(app.run(heard(asked.clone(), 1), heard(asked, 2)).await)
-    })
+    Ok(runtime.block_on(app.run(heard(asked.clone(), 1), heard(asked, 2))))
 }
 
 /// Counts SIGTERM and SIGINT. Must be called on a runtime.
@@ -186,7 +186,6 @@ impl App {
         let published = Published::new(engine.snapshot());
         let collectors = Collectors::new(&config, clock, None);
         let board = Arc::clone(collectors.board());
-        board.expect(&config.checks, clock.now());
         let (control, calls) = Control::channel();
         let (sign, signs) = mpsc::channel(SIGNS);
         let (metrics, metrics_service) = MetricsService::new(Arc::clone(&telemetry), clock);

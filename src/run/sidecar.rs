@@ -85,7 +85,6 @@ impl World for Sidecar {
             waiting.push("log.level");
         }
         self.collectors = Collectors::new(&new.config, self.clock, Some(&self.collectors));
-        self.board.expect(&new.config.checks, self.clock.now());
         self.probes.show_details(new.config.details.show);
         self.metrics.merge_with(self.collectors.upstream_scraper());
         self.drain_max.set(new.config.engine.drain.max);

@@ -9,6 +9,7 @@ mod drain;
 mod lifecycle;
 mod metrics;
 mod model;
+mod model_servers;
 #[path = "../../src/testkit/postgres.rs"]
 mod postgres_server;
 mod redis;

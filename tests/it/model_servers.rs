@@ -1,0 +1,135 @@
+//! Real model servers that other people wrote, fronted by the presets that are made for them.
+//!
+//! They live in a virtual environment below `target/`, which `scripts/setup test` makes.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::sidecar::Sidecar;
+use super::wire::{self, Line};
+
+/// One of them, as a process group. Killed when dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // MLServer has children of its own.
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).status();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start(mut command: Command, address: SocketAddr) -> Self {
+        use std::os::unix::process::CommandExt;
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("the program runs");
+        Self { child, address }
+    }
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model-servers")
+}
+
+/// A program of the virtual environment.
+fn program(name: &str) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/model-servers/bin").join(name);
+    assert!(path.exists(), "{} is missing: run `scripts/setup test`, which installs it", path.display());
+    Command::new(path)
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+#[test]
+fn fastapi_under_uvicorn_is_fronted_streamed_and_merged() {
+    let address = free_address();
+    // The sidecar is there first, as a native sidecar is.
+    let sidecar = Sidecar::start(&format!("[upstream]\naddress = \"{address}\"\npreset = \"fastapi\"\n"));
+    assert_eq!((sidecar.probe("/startup").status, sidecar.probe("/health").status), (503, 200));
+    let mut uvicorn = program("uvicorn");
+    uvicorn.args(["fastapi_app:app", "--host", "127.0.0.1", "--port", &address.port().to_string()]);
+    uvicorn.current_dir(sources()).env("PYTHONDONTWRITEBYTECODE", "1");
+    let server = Server::start(uvicorn, address);
+    sidecar.until("/ready", 200);
+
+    let json = "Content-Type: application/json\r\n";
+    let predicted = wire::ask(sidecar.traffic(), "POST", "/predict", json, "{\"x\": 4}").unwrap();
+    assert_eq!((predicted.status, predicted.body.as_str()), (200, r#"{"label":"even"}"#));
+
+    let mut stream = Line::open(sidecar.traffic()).unwrap();
+    stream.send("POST /generate?tokens=5 HTTP/1.1\r\nHost: model\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(stream.head().unwrap().header("content-type"), Some("text/event-stream; charset=utf-8"));
+    let mut tokens = Vec::new();
+    loop {
+        let chunk = stream.chunk().unwrap();
+        if chunk.is_empty() {
+            break;
+        }
+        tokens.push(String::from_utf8(chunk).unwrap());
+    }
+    assert_eq!(tokens.len(), 6, "each token came by itself: {tokens:?}");
+    assert_eq!(tokens[5], "data: [DONE]\n\n");
+
+    let page = sidecar.probe("/metrics").body;
+    for line in ["app_predictions_total 1.0", "probegate_gate_status{gate=\"ready\"} 1.0"] {
+        assert!(page.lines().any(|known| known == line), "{line} is missing:\n{page}");
+    }
+    assert!(page.contains("python_info{"), "{page}");
+
+    let gone = server.address;
+    drop(server);
+    sidecar.until("/ready", 503);
+    let why = sidecar.probe("/ready?verbose").body;
+    assert!(why.contains(&format!("connection refused by {gone}")), "{why}");
+}
+
+#[test]
+fn mlserver_is_fronted_by_the_protocol_it_speaks() {
+    let directory = tempfile::tempdir().unwrap();
+    let (http, grpc, metrics) = (free_address(), free_address(), free_address());
+    let settings = format!(
+        r#"{{ "host": "127.0.0.1", "http_port": {}, "grpc_port": {}, "metrics_port": {}, "parallel_workers": 0 }}"#,
+        http.port(),
+        grpc.port(),
+        metrics.port()
+    );
+    fs::write(directory.path().join("settings.json"), settings).unwrap();
+    fs::create_dir(directory.path().join("doubler")).unwrap();
+    for file in ["doubler.py", "model-settings.json"] {
+        fs::copy(sources().join("mlserver/doubler").join(file), directory.path().join("doubler").join(file)).unwrap();
+    }
+    let sidecar = Sidecar::start(&format!(
+        "[upstream]\naddress = \"{http}\"\npreset = \"oip-v2\"\nmodels = [\"doubler\"]\n\
+         metrics = \"http://{metrics}/metrics\"\n"
+    ));
+    let mut mlserver = program("mlserver");
+    mlserver.arg("start").arg(directory.path()).current_dir(directory.path().join("doubler"));
+    let path = format!("{}:{}", program_directory(), std::env::var("PATH").unwrap_or_default());
+    mlserver.env("PATH", path).env("PYTHONPATH", directory.path().join("doubler"));
+    let _server = Server::start(mlserver, http);
+    sidecar.until("/ready", 200);
+
+    let body = r#"{"inputs":[{"name":"x","shape":[2],"datatype":"FP32","data":[1.5,4]}]}"#;
+    let json = "Content-Type: application/json\r\n";
+    let inferred = wire::ask(sidecar.traffic(), "POST", "/v2/models/doubler/infer", json, body).unwrap();
+    assert_eq!(inferred.status, 200, "{inferred:?}");
+    assert_eq!(inferred.json()["outputs"][0]["data"], serde_json::json!([3.0, 8.0]));
+
+    let page = sidecar.probe("/metrics").body;
+    assert!(page.contains("model_infer_request_success") && page.contains("probegate_gate_status{"), "{page}");
+}
+
+fn program_directory() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/model-servers/bin");
+    path.display().to_string()
+}

@@ -13,7 +13,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::{AdminAnswers, Reply, dressed};
 use crate::limits;
@@ -55,7 +55,7 @@ async fn tell(admin: Arc<AdminAnswers>, sender: mpsc::Sender<Bytes>) {
     }
 }
 
-async fn wait_until(at: Instant, sender: &mpsc::Sender<Bytes>) {
+async fn wait_until(at: tokio::time::Instant, sender: &mpsc::Sender<Bytes>) {
     tokio::select! {
         () = sleep_until(at) => {}
         () = sender.closed() => {}

@@ -18,6 +18,10 @@ pub const CHECK_FAILURE_THRESHOLD: u32 = 3;
 pub const CHECK_WINDOW_MAX: u32 = 64;
 /// Checks in one file.
 pub const CHECKS_MAX: usize = 10_000;
+/// At a start, so many first attempts begin at once, and the next so many after this: ten thousand checks
+/// within five seconds, and no peer's backlog overrun by them.
+pub const FIRST_ATTEMPTS: u32 = 50;
+pub const FIRST_ATTEMPTS_EVERY: Duration = Duration::from_millis(25);
 /// How long past its deadline an attempt may go unreported before the engine itself calls it a timeout.
 /// The collector reports at the deadline and knows what it was waiting for; this is the backstop.
 pub const DEADLINE_SLACK: Duration = Duration::from_millis(500);

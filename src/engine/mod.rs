@@ -51,6 +51,8 @@ use history::History;
 use instance::{Instance, Presence};
 use schedule::{Jitter, Schedule};
 
+use crate::limits::{FIRST_ATTEMPTS, FIRST_ATTEMPTS_EVERY};
+
 pub use evidence::{Fault, Outcome, Sign, Verdict};
 pub use plan::{
     BackendId, BackendPlan, CheckId, CheckPlan, DrainPlan, FailureRule, GroupId, GroupPlan, HealthPlan, Member,
@@ -271,7 +273,8 @@ impl Engine {
     fn plan_first_attempt(&mut self, id: CheckId) {
         let plan = &self.plan.checks[id.index()];
         let spread = self.jitter.share(plan.pending_interval, plan.jitter_permille);
-        self.checks[id.index()].plan_attempt(self.now + plan.initial_delay + spread);
+        let turn = FIRST_ATTEMPTS_EVERY * (id.0 / FIRST_ATTEMPTS);
+        self.checks[id.index()].plan_attempt(self.now + plan.initial_delay + turn + spread);
     }
 
     // Words from people.

@@ -68,8 +68,18 @@ pub(super) fn is_metric_name(name: &str) -> bool {
     is_name(name, |b| b == b'_' || b == b':')
 }
 
+/// `__name__` is the metric's own name: as a label it makes a Prometheus refuse the whole page.
 pub(super) fn is_label_name(name: &str) -> bool {
-    is_name(name, |b| b == b'_')
+    name != "__name__" && is_name(name, |b| b == b'_')
+}
+
+/// Whether a timestamp fits both formats: whole milliseconds in 64 bits in text. One that does not makes a
+/// Prometheus refuse the whole page.
+pub(super) fn is_timestamp(at: &str, format: Format) -> bool {
+    match format {
+        Format::OpenMetrics => at.parse::<f64>().is_ok_and(|seconds| seconds.abs() < 9e15),
+        Format::Text => at.parse::<i64>().is_ok(),
+    }
 }
 
 fn is_name(name: &str, also: impl Fn(u8) -> bool) -> bool {
@@ -204,7 +214,8 @@ impl Point<'_> {
         if let Some(exemplar) = sample.exemplar.filter(|_| may_have_exemplar && format == PageFormat::OpenMetrics) {
             page.push_str(" # ");
             write_labels(page, exemplar.labels, format);
-            let _ = write!(page, " {}", exemplar.value_text);
+            page.push(' ');
+            write_value(page, exemplar.value_text.parse().unwrap_or(f64::NAN), exemplar.value_text);
             if let Some(at) = exemplar.timestamp {
                 let _ = write!(page, " {at}");
             }
@@ -242,16 +253,13 @@ fn write_labels(page: &mut String, labels: Labels<'_>, format: PageFormat) {
     page.push('}');
 }
 
-/// The number as it was written, but the three that are no numbers in the one spelling that all read.
+/// The number as it was written, but the three that are no numbers in the one spelling that all read. A number
+/// too large for a float (`1e999`) is infinite: as written, a Prometheus refuses the whole page for it.
 fn write_value(page: &mut String, value: f64, text: &str) {
     match value {
         value if value.is_nan() => page.push_str("NaN"),
-        f64::INFINITY if text.bytes().any(|b| b.is_ascii_alphabetic() && !matches!(b, b'e' | b'E')) => {
-            page.push_str("+Inf");
-        }
-        f64::NEG_INFINITY if text.bytes().any(|b| b.is_ascii_alphabetic() && !matches!(b, b'e' | b'E')) => {
-            page.push_str("-Inf");
-        }
+        f64::INFINITY => page.push_str("+Inf"),
+        f64::NEG_INFINITY => page.push_str("-Inf"),
         _ => page.push_str(text),
     }
 }

@@ -152,11 +152,13 @@ fn canonical<'a>(page: Exposition<'a>, format: Format, dropped: &mut usize) -> V
     families
 }
 
-/// A sample under its family; `None` if it cannot be written in both formats (names that need quotes).
+/// A sample under its family; `None` if it cannot be written in both formats (names that need quotes, a
+/// timestamp out of range).
 fn point<'a>(base: &str, sample: Sample<'a>, format: Format) -> Option<Point<'a>> {
     let suffix = exposition::known_suffix(sample.name.strip_prefix(base)?)?;
     let plain = |labels: Labels<'a>| labels.iter().all(|(name, _)| exposition::is_label_name(&name));
-    if !exposition::is_metric_name(&sample.name) || !plain(sample.labels) {
+    let timed = sample.timestamp.is_none_or(|at| exposition::is_timestamp(at, format));
+    if !exposition::is_metric_name(&sample.name) || !plain(sample.labels) || !timed {
         return None;
     }
     let exemplar = sample.exemplar.filter(|exemplar| plain(exemplar.labels));
@@ -353,6 +355,21 @@ mod tests {
         assert_eq!(page.matches("# TYPE a gauge").count(), 1);
         assert_lines(&page, &["a{x=\"1\",y=\"2\"} 1", "a{x=\"3\"} 6", "probegate_upstream_metrics_dropped 3"]);
         assert!(!page.contains("} 5"), "{page}");
+    }
+
+    /// Each of these was seen to cost a whole scrape, ours included.
+    #[test]
+    fn what_a_prometheus_would_refuse_the_page_for_is_left_out_or_written_as_it_reads_it() {
+        let theirs = "fine 1\nname{__name__=\"x\"} 1\nlate 1 99999999999999999999\nhalf 1 1.5\n\
+            large 1e999\nsmall -1e999\ntimed 1 1700000000123\n";
+        for format in [PageFormat::Text, PageFormat::OpenMetrics] {
+            let page = merged(theirs, "text/plain", format);
+            assert_lines(&page, &["fine 1", "large +Inf", "small -Inf", "probegate_upstream_metrics_dropped 3"]);
+            assert!(!page.contains("name{") && !page.contains("late") && !page.contains("half"), "{page}");
+        }
+        let theirs = "# TYPE c counter\nc_total 1 # {t=\"a\"} 1e999\n# TYPE g gauge\ng 1 1e30\n# EOF\n";
+        let page = merged(theirs, OM, PageFormat::OpenMetrics);
+        assert_lines(&page, &["c_total 1 # {t=\"a\"} +Inf", "probegate_upstream_metrics_dropped 1"]);
     }
 
     #[test]

@@ -288,7 +288,8 @@ fn recompose(
     others: &[Other<'_>],
 ) -> Status {
     let (require, degrade) = asked(&snapshot.plan, gate);
-    let held_back = snapshot.gate(gate).why.iter().any(|w| matches!(w.cause, Cause::RestartBudget | Cause::Doubt));
+    // `/health` may pass although a member is down.
+    let held_back = gate == Gate::Health && snapshot.health.status.passes();
     let fine = |faults: &HashSet<CheckId>, member: &Member| stands(snapshot, *member, excluded, faults);
     let failed = others.iter().any(|other| other.fails)
         || (!held_back && !require.iter().all(|member| fine(&faults.fails, member)));

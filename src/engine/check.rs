@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Attempt;
 use super::evidence::{Outcome, Sign, Verdict};
 use super::plan::{CheckPlan, FailureRule, OnStale, OnTimeout, Subject};
-use super::snapshot::{CheckState, CheckView, Evidence, Forced, ForcedView, Level};
+use super::snapshot::{CheckState, CheckView, Evidence, Forced, ForcedView, InstancePhase, Level};
 use super::time::Time;
 use crate::limits::DEADLINE_SLACK;
 
@@ -103,6 +103,16 @@ impl Check {
         match self.held {
             Some(held) if self.forced.is_none() && self.parents_down == 0 => held,
             _ => strict,
+        }
+    }
+
+    /// For `/health`. Once the model server is gone, a check of its port says nothing more: it is as silent while a
+    /// new one loads.
+    pub(super) fn condemning(&self, plan: &CheckPlan, phase: InstancePhase) -> Level {
+        let silent = phase == InstancePhase::Gone && matches!(plan.subject, Subject::Backend(_));
+        match self.strict() {
+            Level::Down if silent && self.forced.is_none() => Level::Unknown,
+            level => level,
         }
     }
 
@@ -257,6 +267,7 @@ impl Check {
     /// Back to pending: what it knew was about something that is no more.
     pub(super) fn forget(&mut self) {
         self.measured = CheckState::Pending;
+        self.last = None;
         self.evidence_at = None;
         self.held = None;
         self.identity = None;

@@ -51,6 +51,7 @@ impl Engine {
         if self.drain.is_draining()
             || self.disabled_since.is_some()
             || self.instance.phase() == InstancePhase::Starting
+            || self.startup_status() == Status::Fail
             || self.graph.ready_missing()
         {
             Status::Fail

@@ -6,11 +6,15 @@
 use super::plan::{CheckId, GroupId, Member, Plan};
 use super::snapshot::{Gate, GateMember, Level};
 
-/// Two opinions of one node: by fresh evidence only, and with what `/ready` lets through.
+/// Opinions of one node.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Levels {
+    /// By fresh evidence only.
     pub(super) strict: Level,
+    /// With what `/ready` lets through.
     pub(super) lenient: Level,
+    /// With what `/health` does not hold against the model server.
+    pub(super) condemning: Level,
 }
 
 /// Nodes are checks first, then groups, in the plan's order.
@@ -51,6 +55,7 @@ struct Counts {
     min: u32,
     strict: Tally,
     lenient: Tally,
+    condemning: Tally,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -199,11 +204,12 @@ impl Graph {
                         let counts = &mut self.groups[group.index()];
                         counts.strict.shift(from.strict, to.strict);
                         counts.lenient.shift(from.lenient, to.lenient);
+                        counts.condemning.shift(from.condemning, to.condemning);
                         changed.push(self.checks + group.index());
                     }
                     Edge::Health => {
-                        self.health_down = self.health_down + u32::from(to.strict == Level::Down)
-                            - u32::from(from.strict == Level::Down);
+                        self.health_down = self.health_down + u32::from(to.condemning == Level::Down)
+                            - u32::from(from.condemning == Level::Down);
                     }
                     Edge::Ready => shift(&mut self.ready_missing, from.lenient, to.lenient),
                     Edge::Startup(latch) => self.latch(latch as usize, to.strict),
@@ -299,7 +305,11 @@ impl Graph {
 
 impl Counts {
     const fn levels(&self) -> Levels {
-        Levels { strict: self.strict.level(self.of, self.min), lenient: self.lenient.level(self.of, self.min) }
+        Levels {
+            strict: self.strict.level(self.of, self.min),
+            lenient: self.lenient.level(self.of, self.min),
+            condemning: self.condemning.level(self.of, self.min),
+        }
     }
 }
 

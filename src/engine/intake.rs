@@ -98,6 +98,11 @@ impl Engine {
         let from = self.instance.phase();
         self.instance.gone(self.now, self.plan.startup.budget);
         self.tell(Changed::Instance(self.instance.number()), from.as_str(), "gone", "nobody listens any more");
+        for index in 0..self.checks.len() {
+            if matches!(self.plan.checks[index].subject, Subject::Backend(_)) {
+                self.refresh(check_id(index), "");
+            }
+        }
     }
 
     /// Another model server: whatever was known of the last one is forgotten, except for the check whose

@@ -100,7 +100,6 @@ impl Engine {
     /// Reasons that stand above single checks.
     fn why_above(&self, gate: Gate) -> Vec<Why> {
         let mut all = Vec::new();
-        let instance_since = self.instance.since();
         match gate {
             Gate::Ready => {
                 if self.drain.is_draining() {
@@ -109,27 +108,28 @@ impl Engine {
                 if let Some(since) = self.disabled_since {
                     all.push(why(Cause::Disabled, since, "taken out of rotation by hand"));
                 }
-                if self.instance.phase() == InstancePhase::Starting {
-                    all.push(self.why_starting());
+                match self.instance.phase() {
+                    InstancePhase::Starting => all.push(self.why_starting()),
+                    InstancePhase::Gone if !self.plan.startup.require.is_empty() => all.push(self.why_gone()),
+                    InstancePhase::Gone | InstancePhase::Started => {}
                 }
             }
             Gate::Startup => match self.instance.phase() {
                 _ if self.plan.startup.require.is_empty() => {}
                 InstancePhase::Started => {}
                 InstancePhase::Starting => all.push(self.why_starting()),
-                InstancePhase::Gone => {
-                    let text = "the model server is gone: nobody listens; waiting for a new one";
-                    all.push(why(Cause::Gone, instance_since, text));
-                }
+                InstancePhase::Gone => all.push(self.why_gone()),
             },
             Gate::Health => {
                 let status = self.gates[Gate::Health as usize].status;
                 if self.would_condemn() && status == Status::Warn {
                     all.push(self.why_held_back());
                 }
-                let waits = self.instance.phase() == InstancePhase::Starting && self.graph.health_down();
-                if self.is_overdue() || waits {
+                let starting = self.instance.phase() == InstancePhase::Starting;
+                if self.is_overdue() || starting && self.graph.health_down() {
                     all.push(self.why_starting());
+                } else if self.instance.phase() == InstancePhase::Gone && !self.graph.health_down() {
+                    all.push(self.why_gone());
                 }
             }
         }
@@ -157,6 +157,10 @@ impl Engine {
         Why { cause: Cause::Starting, since, text: format!("the model server is starting: waiting for {shown}{more}") }
     }
 
+    fn why_gone(&self) -> Why {
+        why(Cause::Gone, self.instance.since(), "the model server is gone: nobody listens; waiting for a new one")
+    }
+
     fn why_held_back(&self) -> Why {
         if let (Some(since), Some(reason)) = (self.doubt.since(), self.doubt.reason()) {
             return Why { cause: Cause::Doubt, since, text: format!("a verdict is withheld: {reason}") };
@@ -178,7 +182,9 @@ impl Engine {
         let cause = match gate {
             Gate::Startup if self.instance.phase() == InstancePhase::Started => return None,
             Gate::Startup => (strict != Level::Up).then_some(Cause::Check(id)),
-            Gate::Health => (strict == Level::Down).then_some(Cause::Check(id)),
+            Gate::Health => {
+                (check.condemning(plan, self.instance.phase()) == Level::Down).then_some(Cause::Check(id))
+            }
             Gate::Ready => {
                 let required = self.graph.required_for_ready(id);
                 match (required, check.lenient(plan) == Level::Up) {
@@ -209,7 +215,7 @@ impl Engine {
         };
         let heard = |levels: Levels| match gate {
             Gate::Startup => levels.strict != Level::Up,
-            Gate::Health => levels.strict == Level::Down,
+            Gate::Health => levels.condemning == Level::Down,
             Gate::Ready => levels.lenient != Level::Up,
         };
         if !self.graph.is_in_a_group(id) || direct.iter().any(|members| members.contains(&Member::Check(id))) {

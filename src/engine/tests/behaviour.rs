@@ -238,10 +238,13 @@ fn a_crash_a_restart_and_a_load_are_told_as_that_story() {
         }),
     );
     world.run_secs(3);
-    // One refusal: /startup knows, the thresholds of /ready and /health have not been reached.
-    assert_eq!(world.statuses(), [Status::Fail, Status::Pass, Status::Pass]);
+    // One refusal: nobody listens, so there is nobody to send traffic to, and a new one gets its budget.
+    assert_eq!(world.statuses(), [Status::Fail, Status::Fail, Status::Pass]);
     world.run_secs(12);
-    assert_eq!(world.statuses(), [Status::Fail, Status::Fail, Status::Fail]);
+    // Down by its own threshold, and a silent port is what loading looks like as well.
+    assert_eq!(world.state("model"), CheckState::Down);
+    assert_eq!(world.statuses(), [Status::Fail, Status::Fail, Status::Pass]);
+    assert_eq!(world.engine.snapshot().health.why[0].cause, Cause::Gone);
     world.run_secs(20);
     // The new one is loading: no verdict outlives the process that it was about.
     assert_eq!(world.engine.snapshot().instance.number, 2);
@@ -250,6 +253,33 @@ fn a_crash_a_restart_and_a_load_are_told_as_that_story() {
     assert_eq!(world.statuses(), [Status::Fail, Status::Fail, Status::Pass]);
     world.run_secs(20);
     assert_eq!(world.statuses(), [Status::Pass; 3]);
+}
+
+#[test]
+fn a_server_that_is_gone_for_longer_than_a_start_may_take_is_condemned() {
+    let mut world = World::new(typical());
+    world.script("model", away_between(10, 1000));
+    world.run_secs(69);
+    assert_eq!(world.statuses(), [Status::Fail, Status::Fail, Status::Pass]);
+    world.run_secs(5);
+    assert_eq!(world.statuses(), [Status::Fail; 3]);
+    assert_eq!(world.engine.snapshot().health.why[0].cause, Cause::StartupBudget);
+}
+
+#[test]
+fn while_the_port_is_silent_other_evidence_still_condemns() {
+    let mut plan = typical();
+    plan.checks.push(CheckPlan { subject: Subject::Server, ..check("process") });
+    plan.health.require = vec![Member::Check(CheckId(0)), Member::Check(CheckId(2))];
+    let mut world = World::new(plan);
+    world.script("model", away_between(10, 1000));
+    world.script("process", failing_between(30, 1000));
+    world.run_secs(30);
+    assert_eq!(world.statuses(), [Status::Fail, Status::Fail, Status::Pass]);
+    world.run_secs(12);
+    assert_eq!(world.statuses(), [Status::Fail; 3]);
+    let why = &world.engine.snapshot().health.why;
+    assert!(why.len() == 1 && why[0].cause == Cause::Check(CheckId(2)), "{why:?}");
 }
 
 #[test]

@@ -410,7 +410,8 @@ proptest! {
             let all_up = plan.ready.require.iter().all(up);
             let free = snapshot.drain.phase == DrainPhase::Serving
                 && snapshot.disabled_since.is_none()
-                && snapshot.instance.phase != InstancePhase::Starting;
+                && snapshot.instance.phase != InstancePhase::Starting
+                && snapshot.startup.status.passes();
             if free && all_up {
                 prop_assert!(snapshot.ready.status.passes());
             }

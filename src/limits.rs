@@ -102,6 +102,8 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 4096;
 /// An override shorter than this is over before anybody saw it; one longer than a day was forgotten.
 pub const OVERRIDE_TTL_MIN: Duration = Duration::from_secs(1);
 pub const OVERRIDE_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Readers of `/api/events` at once, below [`ADMIN_CONNECTIONS_MAX`]: commands always find a place.
+pub const EVENTS_READERS_MAX: usize = 32;
 /// The status page is told of changes at most this often.
 pub const EVENTS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the page is told of the traffic, which also shows a dead reader.

@@ -18,6 +18,6 @@ mod route;
 mod sample;
 mod sniff;
 
-pub use admin::{AdminAnswers, AdminListener, serve_admin};
+pub use admin::{AdminAnswers, AdminListener, EventReaders, serve_admin};
 pub use metrics::{MetricsHandle, MetricsService, PageFormat};
 pub use probes::{ProbeAnswers, SelfCheck, serve_probes};

@@ -73,6 +73,18 @@ impl<'a> Opinion<'a> {
         Self { snapshot, gate, status, lines, others, unmatched, single: false }
     }
 
+    /// The gate's own reasons, the deciding one first, without those about checks that are left out.
+    pub(super) fn reasons(&self) -> impl Iterator<Item = &'a Why> {
+        let excluded = |id: CheckId| {
+            let name = self.snapshot.checks.get(id.index()).map(|check| &check.name);
+            self.lines.iter().any(|line| line.part == Part::Excluded && Some(&line.check.name) == name)
+        };
+        self.snapshot.gate(self.gate).why.iter().filter(move |why| match why.cause {
+            Cause::Check(id) | Cause::Degraded(id) | Cause::Withdrawn(id) => !excluded(id),
+            _ => true,
+        })
+    }
+
     /// One check or group, whether or not the gate asks it; `None` if there is no such name.
     pub(super) fn of_member(snapshot: &'a Snapshot, gate: Gate, name: &str) -> Option<Self> {
         let (status, checks) = if let Some(at) = snapshot.checks.iter().position(|check| check.name == name) {

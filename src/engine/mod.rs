@@ -353,9 +353,14 @@ impl Engine {
         if from == to {
             return;
         }
+        let before = self.now.since(check.since);
         check.shown = to;
         check.since = self.now;
-        let evidence = check.reason(plan);
+        let evidence = if to == CheckState::Up && check.forced.is_none() && !check.is_failing() {
+            came_up(from, before, plan)
+        } else {
+            check.reason(plan)
+        };
         let reason = match (why.is_empty(), evidence.is_empty()) {
             (true, _) => evidence,
             (false, true) => why.to_owned(),
@@ -398,6 +403,15 @@ impl Engine {
         self.history.push(transition.clone());
         self.outputs.push_back(Output::Transition(transition));
         self.revision += 1;
+    }
+}
+
+/// Why a check is up now, which its state alone does not tell.
+fn came_up(from: CheckState, before: Duration, plan: &CheckPlan) -> String {
+    match (from, plan.success_threshold) {
+        (CheckState::Pending, 1) => "the first pass".to_owned(),
+        (CheckState::Pending, passes) => format!("{passes} passes in a row"),
+        _ => format!("passes again, {} for {:.1} s", from.as_str(), before.as_secs_f64()),
     }
 }
 

@@ -342,6 +342,7 @@ impl<W: World> Driver<W> {
         self.recorder.reloaded(true);
         self.standing.accepted(needs_restart.clone());
         self.publish();
+        self.recorder.show_checks(&self.published.load());
         if needs_restart.is_empty() {
             tracing::info!(checks, "the configuration is reloaded");
             Ok(format!("reloaded: {checks} checks"))

@@ -30,7 +30,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::answers::{AdminAnswers, AdminListener, MetricsService, ProbeAnswers, serve_admin, serve_probes};
+use crate::answers::{
+    AdminAnswers, AdminListener, EventReaders, MetricsService, ProbeAnswers, serve_admin, serve_probes,
+};
 use crate::checks::Collectors;
 use crate::checks::heartbeat::{Board, NotifySocket};
 use crate::clock::Clock;
@@ -222,6 +224,7 @@ impl App {
             control: control.clone(),
             token: config.listen.admin_token.clone(),
             surroundings: Arc::new(around),
+            readers: EventReaders::default(),
         });
 
         let logging = options.logging.map(Arc::new);

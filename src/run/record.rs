@@ -14,8 +14,8 @@ use super::logging::TRANSITION;
 use super::ring::Ring;
 use crate::clock::Clock;
 use crate::engine::{
-    BackendView, Cause, Changed, CheckId, CheckPlan, CheckView, DrainPhase, Gate, Next, Outcome, Plan, Snapshot,
-    Status, Time, Transition, Verdict,
+    BackendView, Cause, Changed, CheckId, CheckPlan, CheckState, CheckView, DrainPhase, Gate, Next, Outcome, Plan,
+    Snapshot, Status, Time, Transition, Verdict,
 };
 use crate::telemetry::{
     CheckLabels, CheckResultLabels, CheckTypeLabels, FloatGauge, GateLabels, GateTransitionLabels, Telemetry,
@@ -142,6 +142,13 @@ impl Recorder {
         self.telemetry.draining.set(i64::from(snapshot.drain.phase != DrainPhase::Serving));
         self.telemetry.model_degraded.set(i64::from(snapshot.ready.status == Status::Warn));
         self.show_upstreams(&snapshot.backends);
+    }
+
+    /// The gauge of each check from its state: what a reload begins anew is pending without having turned so.
+    pub(super) fn show_checks(&self, snapshot: &Snapshot) {
+        for (metrics, check) in self.checks.iter().zip(snapshot.checks.iter()) {
+            metrics.up.set(i64::from(check.state == CheckState::Up));
+        }
     }
 
     fn show_upstreams(&mut self, backends: &[BackendView]) {

@@ -15,13 +15,20 @@ use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::{AdminAnswers, Reply, dressed};
+use super::{AdminAnswers, Reply, dressed, refusal};
 use crate::limits;
 
-/// The stream of one reader.
+/// The stream of one reader; one reader too many is refused.
 pub(super) fn stream(admin: &Arc<AdminAnswers>) -> Reply {
+    let Ok(place) = Arc::clone(&admin.readers.0).try_acquire_owned() else {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "too many readers of events at once");
+    };
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(tell(Arc::clone(admin), sender));
+    let told = tell(Arc::clone(admin), sender);
+    tokio::spawn(async move {
+        let _place = place;
+        told.await;
+    });
     dressed(StatusCode::OK, "text/event-stream", Events(receiver).boxed_unsync())
 }
 

@@ -55,6 +55,18 @@ pub struct AdminAnswers {
     /// Whoever comes must show it. None: only loopback and a Unix socket may be listened on.
     pub token: Option<SecretSource>,
     pub surroundings: Arc<dyn Surroundings>,
+    pub readers: EventReaders,
+}
+
+/// Places for those who follow `/api/events`. Fewer than there are connections: open status pages must not keep out
+/// the hook that starts a drain.
+#[derive(Debug)]
+pub struct EventReaders(Arc<Semaphore>);
+
+impl Default for EventReaders {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(limits::EVENTS_READERS_MAX)))
+    }
 }
 
 /// Which way a request came.

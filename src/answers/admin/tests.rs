@@ -58,6 +58,7 @@ fn answers(token: Option<&str>) -> (Arc<AdminAnswers>, Arc<Mutex<Vec<String>>>) 
         control,
         token: token.map(|token| SecretSource::Template(Template::new(token))),
         surroundings: Arc::new(Around),
+        readers: EventReaders::default(),
     };
     (Arc::new(admin), told)
 }
@@ -250,6 +251,36 @@ async fn events_tell_the_report_now_and_at_each_change() {
 }
 
 #[tokio::test]
+async fn open_status_pages_never_keep_a_command_out() {
+    let sidecar = start(None);
+    let request = format!("GET /api/events HTTP/1.1\r\nHost: {}\r\n\r\n", sidecar.addr);
+    let mut pages = Vec::new();
+    for _ in 0..limits::EVENTS_READERS_MAX {
+        let mut page = TcpStream::connect(sidecar.addr).await.unwrap();
+        page.write_all(request.as_bytes()).await.unwrap();
+        let mut first = [0; 15];
+        timeout(PATIENCE, page.read_exact(&mut first)).await.expect("an answer in time").unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+        pages.push(page);
+    }
+    let (code, _, body) = sidecar.ask("GET", "/api/events", "", "").await;
+    assert_eq!((code, body.as_str()), (503, r#"{"error":"too many readers of events at once"}"#));
+    assert_eq!(sidecar.code("POST", "/drain").await, 200);
+    drop(pages);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut page = TcpStream::connect(sidecar.addr).await.unwrap();
+        page.write_all(request.as_bytes()).await.unwrap();
+        let mut first = [0; 15];
+        timeout(PATIENCE, page.read_exact(&mut first)).await.expect("an answer in time").unwrap();
+        if &first == b"HTTP/1.1 200 OK" {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "a page that was closed still holds its place");
+    }
+}
+
+#[tokio::test]
 async fn the_page_is_whole_and_loads_nothing_from_outside() {
     let sidecar = start(None);
     let (code, head, body) = sidecar.ask("GET", "/", "", "").await;
@@ -270,6 +301,7 @@ async fn a_silent_driver_is_a_504_and_not_a_hang() {
         control,
         token: None,
         surroundings: Arc::new(Around),
+        readers: EventReaders::default(),
     };
     tokio::time::pause();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -20,7 +20,7 @@ pub(super) fn body(telling: &Telling<'_>) -> Bytes {
     top.insert("serviceId".into(), "probegate".into());
     top.insert("description".into(), description(opinion.gate).into());
     if !opinion.single {
-        let output: Vec<_> = view.why.iter().take(3).map(|why| one_line(&why.text)).collect();
+        let output: Vec<_> = opinion.reasons().take(3).map(|why| one_line(&why.text)).collect();
         if !output.is_empty() {
             let text = if telling.details { output.join("; ") } else { "withheld".to_owned() };
             top.insert("output".into(), text.into());

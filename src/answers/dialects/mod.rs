@@ -244,6 +244,26 @@ mod tests {
     }
 
     #[test]
+    fn the_reasons_of_an_excluded_check_are_not_given_as_the_gates() {
+        let snapshot = sample::redis_down();
+        let page = tell(&Opinion::of_gate(&snapshot, Gate::Ready, &["redis".into()]), Dialect::HealthJson, true);
+        let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+        assert_eq!((&page["status"], page.get("output")), (&"pass".into(), None));
+    }
+
+    #[test]
+    fn excluding_a_check_does_not_fail_a_health_that_waits_for_a_start() {
+        let mut snapshot = sample::healthy();
+        let redis = crate::engine::GateMember { check: crate::engine::CheckId(1), required: true };
+        std::sync::Arc::make_mut(&mut snapshot.plan).health.require.push(crate::engine::Member::Check(redis.check));
+        snapshot.health.members.push(redis);
+        sample::down(&mut snapshot, 0, "no answer");
+        sample::because(&mut snapshot, Gate::Health, Cause::Starting, "the model server is starting");
+        snapshot.health.status = Status::Pass;
+        assert!(Opinion::of_gate(&snapshot, Gate::Health, &["redis".into()]).status.passes());
+    }
+
+    #[test]
     fn actuator_says_down_and_while_draining_out_of_service() {
         let mut snapshot = sample::redis_down();
         let page = |snapshot: &crate::engine::Snapshot| -> serde_json::Value {

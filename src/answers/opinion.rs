@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use crate::engine::{
-    Cause, CheckId, CheckState, CheckView, Gate, InstancePhase, Level, Member, OnStale, Plan, Snapshot, Status,
-    Verdict, Why,
+    Cause, CheckId, CheckState, CheckView, Gate, GateView, InstancePhase, Level, Member, OnStale, Plan, Snapshot,
+    Status, Verdict, Why,
 };
 
 /// A gate as one caller sees it.
@@ -63,7 +63,7 @@ impl<'a> Opinion<'a> {
         });
         let mut lines: Vec<_> = members.collect();
         let any_excluded = lines.iter().any(|line| line.part == Part::Excluded);
-        let others = others(gate, &view.why, any_excluded);
+        let others = others(view, any_excluded);
         let status = if any_excluded { recompose(snapshot, gate, &excluded, &at_fault, &others) } else { view.status };
         if status.passes() {
             // A gate that passes is failed by nobody: what is held back or waited for is told as such.
@@ -226,13 +226,17 @@ fn part(check: &CheckView, id: CheckId, excluded: &Excluded<'_>, heard: &Faults)
 }
 
 /// The gate's own reasons. With a member left out, whether it has started is what the other members say.
-fn others(gate: Gate, why: &[Why], any_excluded: bool) -> Vec<Other<'_>> {
-    why.iter()
+fn others(view: &GateView, any_excluded: bool) -> Vec<Other<'_>> {
+    let gate = view.gate;
+    // A `/health` that passes is failed by nothing: what would fail it is held back.
+    let may_fail = gate != Gate::Health || !view.status.passes();
+    view.why
+        .iter()
         .filter(|why| !matches!(why.cause, Cause::Check(_) | Cause::Degraded(_) | Cause::Withdrawn(_)))
         .filter(|why| {
             !(any_excluded && gate == Gate::Startup && matches!(why.cause, Cause::Starting | Cause::StartupBudget))
         })
-        .map(|why| Other { why, fails: fails(gate, &why.cause) })
+        .map(|why| Other { why, fails: may_fail && fails(gate, &why.cause) })
         .collect()
 }
 

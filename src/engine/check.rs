@@ -33,6 +33,8 @@ pub(super) struct Check {
     pub(super) forced: Option<ForcedView>,
     /// How many parents are down.
     pub(super) parents_down: u32,
+    /// One of them, by name.
+    pub(super) parent_down: String,
     /// Its `max_withdrawal` is used up.
     pub(super) waived: bool,
     pub(super) not_up_since: Option<Time>,
@@ -68,6 +70,7 @@ impl Check {
             attempts: 0,
             forced: None,
             parents_down: 0,
+            parent_down: String::new(),
             waived: false,
             not_up_since: Some(now),
             identity: None,
@@ -327,7 +330,7 @@ impl Check {
             CheckState::Pending => format!("not decided yet: {last}"),
             CheckState::Stale if last.is_empty() => format!("no fresh result for {:?}", plan.max_age),
             CheckState::Stale => format!("no fresh result for {:?}; last: {last}", plan.max_age),
-            CheckState::Skipped => "a check it depends on is down".to_owned(),
+            CheckState::Skipped => format!("depends on {}, which is down", self.parent_down),
         }
     }
 

@@ -372,9 +372,13 @@ impl Engine {
 
     /// A child whose parent is down stops; when its parents are back it begins anew.
     fn parents_changed(&mut self, id: CheckId, difference: i32) {
+        let parents = &self.plan.checks[id.index()].depends_on;
+        let down = parents.iter().find(|&&parent| self.graph.level(parent).strict == Level::Down);
+        let parent_down = down.map(|&parent| self.plan.member_name(parent).to_owned()).unwrap_or_default();
         let check = &mut self.checks[id.index()];
         let was_skipped = check.is_skipped();
         check.parents_down = check.parents_down.saturating_add_signed(difference);
+        check.parent_down = parent_down;
         match (was_skipped, check.is_skipped()) {
             (false, true) => {
                 check.cancel_planned();

@@ -151,7 +151,8 @@ impl Engine {
         let since = self.instance.since();
         if self.is_overdue() {
             let budget = self.plan.startup.budget;
-            let text = format!("the startup budget of {budget:?} is spent, still waiting for {shown}{more}");
+            let waits = if shown.is_empty() { "a new model server".to_owned() } else { shown + &more };
+            let text = format!("the startup budget of {budget:?} is spent, still waiting for {waits}");
             return Why { cause: Cause::StartupBudget, since, text };
         }
         Why { cause: Cause::Starting, since, text: format!("the model server is starting: waiting for {shown}{more}") }

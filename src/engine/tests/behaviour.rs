@@ -118,6 +118,8 @@ fn a_child_is_skipped_while_its_parent_is_down_and_begins_anew_after() {
     world.script("redis", failing_between(10, 60));
     world.run_secs(30);
     assert_eq!(world.state("embeddings"), CheckState::Skipped);
+    let skipped = world.engine.snapshot().check_named("embeddings").unwrap().reason.clone();
+    assert_eq!(skipped, "depends on redis, which is down");
     let before = world.outputs.len();
     world.run_secs(20);
     let started = world.outputs[before..].iter().any(|(_, o)| matches!(o, Output::Start { check: CheckId(2), .. }));
@@ -263,7 +265,9 @@ fn a_server_that_is_gone_for_longer_than_a_start_may_take_is_condemned() {
     assert_eq!(world.statuses(), [Status::Fail, Status::Fail, Status::Pass]);
     world.run_secs(5);
     assert_eq!(world.statuses(), [Status::Fail; 3]);
-    assert_eq!(world.engine.snapshot().health.why[0].cause, Cause::StartupBudget);
+    let why = &world.engine.snapshot().health.why[0];
+    assert_eq!(why.cause, Cause::StartupBudget);
+    assert!(why.text.ends_with("still waiting for a new model server"), "{}", why.text);
 }
 
 #[test]

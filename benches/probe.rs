@@ -6,9 +6,11 @@
 //! 100 000 requests a row (`PROBEGATE_BENCH_REQUESTS` changes it), one after the other as a kubelet sends
 //! them, over loopback, against the real listener on its own thread. Latency is from before the connect (or
 //! the write) to the last byte of the answer. Own measuring instead of criterion's, because the tail is the point.
+//! The last two rows ask the whole binary, whose every check times out meanwhile.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -52,7 +54,74 @@ fn main() {
     row("fresh, /metrics without pause", &mut fresh(addr, clock, requests));
     row("kept, /metrics without pause", &mut kept(addr, clock, requests));
     let (scrapes, bytes) = scraper.stop();
+    println!("\n{scrapes} scrapes meanwhile, {} kB each\n", bytes / scrapes.max(1) / 1000);
+
+    let sidecar = Sidecar::start();
+    let scraper = Scraper::start(sidecar.addr);
+    row("fresh, scraped, all checks hang", &mut fresh(sidecar.addr, clock, requests));
+    row("kept, scraped, all checks hang", &mut kept(sidecar.addr, clock, requests));
+    let (scrapes, bytes) = scraper.stop();
     println!("\n{scrapes} scrapes meanwhile, {} kB each", bytes / scrapes.max(1) / 1000);
+}
+
+/// The binary, with checks that ask somebody who never answers.
+struct Sidecar {
+    addr: SocketAddr,
+    child: Child,
+    _silent: TcpListener,
+    _folder: tempfile::TempDir,
+}
+
+const HANGING_CHECKS: usize = 20;
+
+impl Sidecar {
+    fn start() -> Self {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let nobody = silent.local_addr().expect("a bound address");
+        let addr = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let mut file = format!(
+            "[upstream]\naddress = \"{nobody}\"\nmetrics = false\n[startup]\nrequire = []\n[ready]\nrequire = []\n\
+             [health]\nrequire = []\n[listen]\ntraffic = \"127.0.0.1:0\"\nprobes = \"{addr}\"\nadmin = \"127.0.0.1:0\"\n"
+        );
+        for at in 0..HANGING_CHECKS {
+            file += &format!("[checks.c{at}]\nhttp = \"http://{nobody}/\"\ninterval = \"1s\"\ntimeout = \"500ms\"\n");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("probegate.toml");
+        std::fs::write(&path, file).expect("a file");
+        let child = Command::new(env!("CARGO_BIN_EXE_probegate"))
+            .args(["run", "-c"])
+            .arg(&path)
+            // To the sidecar it would be a setting that does not exist.
+            .env_remove("PROBEGATE_BENCH_REQUESTS")
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary");
+        let sidecar = Self { addr, child, _silent: silent, _folder: folder };
+        for _ in 0..600 {
+            if sidecar.has_timeouts() {
+                return sidecar;
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        panic!("no check of the sidecar timed out within 30 s");
+    }
+
+    fn has_timeouts(&self) -> bool {
+        let mut page = String::new();
+        let scraped = TcpStream::connect(self.addr).and_then(|mut stream| {
+            stream.write_all(SCRAPE)?;
+            stream.read_to_string(&mut page)
+        });
+        scraped.is_ok() && page.contains("check=\"c0\",result=\"timeout\"} 2\n")
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The probe listener on a thread of its own and the metrics service on another, as in the pod.

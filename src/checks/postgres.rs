@@ -4,8 +4,8 @@
 //! the attempt closes it. The query goes by the simple protocol, which poolers pass on. At most 1 MiB of
 //! answer is read. The password is never shown.
 //!
-//! `sslmode=require` means TLS with the certificate verified by the check's `tls` table (`verify-ca` and
-//! `verify-full` are the same here); every other mode means plain text.
+//! `sslmode=require` or the check's `tls` table means TLS with the certificate verified by that table
+//! (`verify-ca` and `verify-full` are the same here); every other mode means plain text.
 
 mod tls;
 
@@ -73,9 +73,8 @@ fn read_config(spec: &PostgresCheck) -> Result<Config, Failure> {
     if config.get_user().is_none() {
         return Err(Failure::local("url: no user"));
     }
-    if config.get_ssl_mode() != SslMode::Require {
-        config.ssl_mode(SslMode::Disable);
-    }
+    let wanted = spec.tls.is_some() || config.get_ssl_mode() == SslMode::Require;
+    config.ssl_mode(if wanted { SslMode::Require } else { SslMode::Disable });
     if config.get_application_name().is_none() {
         config.application_name("probegate");
     }
@@ -129,7 +128,8 @@ async fn ask(
 ) -> Result<String, Failure> {
     let whom = &place.whom;
     scene.waiting_for(format!("{whom} to let {} in", config.get_user().unwrap_or("us")));
-    let handshake = Handshake { tls: &spec.tls, host: &place.host, whom };
+    let client = spec.tls.clone().unwrap_or_default();
+    let handshake = Handshake { tls: &client, host: &place.host, whom };
     let opened = config.connect_raw(stream, handshake).await;
     let (client, connection) = opened.map_err(|error| failure(&error, whom))?;
     scene.waiting_for(format!("the answer to the query from {whom}"));

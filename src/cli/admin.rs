@@ -84,7 +84,7 @@ impl Place {
             None => config::read(Path::new(DEFAULT_FILE)).unwrap_or_default(),
         };
         let overrides = Overrides::from_process();
-        let listen = config::listen(file.unwrap_or(Path::new(DEFAULT_FILE)), &text, &overrides);
+        let listen = config::listen(file.unwrap_or_else(|| Path::new(DEFAULT_FILE)), &text, &overrides);
         listen.map_err(|problems| Failure::new(problems.to_string()))
     }
 }

@@ -22,7 +22,7 @@ use self::tls::Handshake;
 use super::Scene;
 use super::bounded::Bounded;
 use crate::config::PostgresCheck;
-use crate::engine::{Fault, Outcome};
+use crate::engine::Outcome;
 use crate::limits::CHECK_BODY_BYTES_MAX;
 use crate::net::Failure;
 use crate::net::connect::{connect, io_failure};
@@ -190,13 +190,15 @@ fn failure(error: &tokio_postgres::Error, whom: &str) -> Failure {
         }
         source = inner.source();
     }
-    let said = error.to_string();
+    let because = |why: &str| error.source().is_some_and(|source| source.to_string() == why);
     if error.is_closed() {
         io_failure(whom, &io::ErrorKind::UnexpectedEof.into())
-    } else if said.contains("password missing") || error.source().is_some_and(|s| s.to_string() == "password missing") {
+    } else if because("password missing") {
         Failure::answer(format!("{whom} wants a password, and none is configured"))
+    } else if because("server does not support TLS") {
+        Failure::answer(format!("{whom} does not offer TLS"))
     } else {
-        Failure::new(Fault::Answer, format!("{whom}: {}", fit(&said)))
+        Failure::answer(format!("{whom}: {}", fit(&error.to_string())))
     }
 }
 

@@ -302,8 +302,8 @@ fn a_misspelt_log_level_is_no_modules_name() {
 #[test]
 fn a_drain_shorter_than_the_default_propagation_shortens_that() {
     let drain = |text: &str| with(text).expect("whole").engine.drain;
-    assert_eq!(drain("[drain]\nmax = \"2s\"").propagation, Duration::from_secs(2));
-    assert_eq!(drain("[drain]\nmax = \"9s\"").propagation, Duration::from_secs(5));
+    assert_eq!(drain("[drain]\nmax = \"2s\"").propagation, Duration::from_secs(1));
+    assert_eq!(drain("[drain]\nmax = \"10s\"").propagation, Duration::from_secs(5));
     assert!(problems("[drain]\nmax = \"2s\"\npropagation = \"3s\"").contains("max is 2s, propagation 3s"));
     assert!(problems("[drain]\npropagation = \"26s\"").contains("drain.propagation: max is 25s, propagation 26s"));
 }

@@ -52,6 +52,9 @@ async fn a_query_says_yes_or_why_not() {
     let password = Some(SecretSource::Template(Template::new("sesame")));
     assert_eq!(ask(&PostgresCheck { password, ..none }).await.verdict, Verdict::Pass);
 
+    let over_tls = at(&format!("{url}?sslmode=require"), "SELECT 1");
+    assert_eq!(reason(&over_tls).await, format!("{} does not offer TLS", server.address()));
+
     let pairs = format!(
         "host=127.0.0.1 port={} user=model password=sesame dbname=postgres",
         server.address().replace("127.0.0.1:", "")

@@ -245,8 +245,8 @@ pub(super) fn positive(span: &Span, here: KeyPath, faults: &mut Faults) -> Optio
 
 pub(super) fn drain(raw: &RawDrain, faults: &mut Faults) -> DrainPlan {
     let max = raw.max.as_ref().map_or(limits::DRAIN_MAX, |span| span.0);
-    // Whoever allows a shorter drain than the default propagation has said what that is at most.
-    let propagation = raw.propagation.as_ref().map_or_else(|| limits::DRAIN_PROPAGATION.min(max), |span| span.0);
+    // Whoever wants a short drain wants some of it left for requests to finish.
+    let propagation = raw.propagation.as_ref().map_or_else(|| limits::DRAIN_PROPAGATION.min(max / 2), |span| span.0);
     if max < propagation {
         let key = if raw.max.is_some() { "max" } else { "propagation" };
         let message = format!("max is {}, propagation {}", units::show(max), units::show(propagation));

@@ -205,7 +205,7 @@ pub(crate) struct RawTraffic {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawDrain {
     /// From the start of a drain to the refusal of new requests: time for endpoints to propagate. Default `5s`, or
-    /// `max` if that is shorter.
+    /// half of `max` if that is shorter.
     pub(crate) propagation: Option<Span>,
     /// From the start of a drain to its end, finished or not. Default `25s`.
     pub(crate) max: Option<Span>,

@@ -131,6 +131,8 @@ pub const METRICS_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 // Configuration.
 
 pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
+/// A secret is a line, or a key of a few. It is read where the checks run, so no device and no flood.
+pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// Watches die when the kubelet swaps the symlink; looking is exact and cheap.
 pub const RELOAD_POLL: Duration = Duration::from_secs(2);
 

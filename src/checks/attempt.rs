@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::{Collector, Scene};
 use crate::engine::{Fault, Outcome};
@@ -27,7 +28,7 @@ pub(super) async fn run(collector: &Collector, scene: Scene) -> Outcome {
 }
 
 fn timed_out(collector: &Collector, scene: &Scene) -> Outcome {
-    let timeout = humantime::format_duration(scene.timeout);
+    let timeout = shown(scene.timeout);
     let reason = match scene.last_waited_for() {
         Some(what) => format!("timeout after {timeout}, waiting for {what}"),
         None => format!("timeout after {timeout}"),
@@ -37,6 +38,12 @@ fn timed_out(collector: &Collector, scene: &Scene) -> Outcome {
     } else {
         Outcome::fail(Fault::Timeout, reason, scene.timeout)
     }
+}
+
+/// To the millisecond: what the engine's own work took of the configured time is nobody's concern.
+fn shown(timeout: Duration) -> humantime::FormattedDuration {
+    let millis = u64::try_from((timeout.as_nanos() + 500_000) / 1_000_000).unwrap_or(u64::MAX);
+    humantime::format_duration(if millis == 0 { timeout } else { Duration::from_millis(millis) })
 }
 
 /// A future whose panic is a value. It is dropped with its panic and never polled again.
@@ -81,6 +88,13 @@ mod tests {
             let cut = presentable(&long);
             assert!(cut.len() <= REASON_BYTES_MAX && cut.len() > REASON_BYTES_MAX - 8 && cut.ends_with('…'), "{cut}");
         }
+    }
+
+    #[test]
+    fn a_timeout_is_shown_as_it_was_configured() {
+        assert_eq!(shown(Duration::from_nanos(299_909_695)).to_string(), "300ms");
+        assert_eq!(shown(Duration::from_nanos(999_999_000)).to_string(), "1s");
+        assert_eq!(shown(Duration::from_micros(200)).to_string(), "200us");
     }
 
     #[tokio::test]

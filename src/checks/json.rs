@@ -14,6 +14,9 @@ pub(super) fn judge(body: &[u8], predicates: &[JsonPredicate]) -> Result<(), Str
     if predicates.is_empty() {
         return Ok(());
     }
+    if body.trim_ascii().is_empty() {
+        return Err("body is empty, expected JSON".to_owned());
+    }
     let body = serde_json::from_slice(body).map_err(|error| format!("body is not JSON: {error}"))?;
     predicates.iter().try_for_each(|predicate| predicate_holds(&body, predicate))
 }
@@ -170,6 +173,7 @@ mod tests {
     #[test]
     fn bodies_that_are_no_json_or_too_deep_are_refused_with_the_place() {
         let predicate = || [JsonPredicate { pointer: String::new(), test: JsonTest::NonEmpty }];
+        assert_eq!(judge(b" \n", &predicate()).unwrap_err(), "body is empty, expected JSON");
         assert!(judge(b"<html>", &predicate()).unwrap_err().starts_with("body is not JSON: expected value at line 1"));
         assert!(judge("[".repeat(100_000).as_bytes(), &predicate()).unwrap_err().contains("recursion limit"));
         assert_eq!(judge(b"<html>", &[]), Ok(()), "nobody asked");

@@ -4,8 +4,8 @@
 //! the attempt closes it. The query goes by the simple protocol, which poolers pass on. At most 1 MiB of
 //! answer is read. The password is never shown.
 //!
-//! `sslmode=require` means TLS with the certificate verified by the check's `tls` table (`verify-ca` and
-//! `verify-full` are the same here); every other mode means plain text.
+//! `sslmode=require` or the check's `tls` table means TLS with the certificate verified by that table
+//! (`verify-ca` and `verify-full` are the same here); every other mode means plain text.
 
 mod tls;
 
@@ -22,7 +22,7 @@ use self::tls::Handshake;
 use super::Scene;
 use super::bounded::Bounded;
 use crate::config::PostgresCheck;
-use crate::engine::{Fault, Outcome};
+use crate::engine::Outcome;
 use crate::limits::CHECK_BODY_BYTES_MAX;
 use crate::net::Failure;
 use crate::net::connect::{connect, io_failure};
@@ -73,9 +73,8 @@ fn read_config(spec: &PostgresCheck) -> Result<Config, Failure> {
     if config.get_user().is_none() {
         return Err(Failure::local("url: no user"));
     }
-    if config.get_ssl_mode() != SslMode::Require {
-        config.ssl_mode(SslMode::Disable);
-    }
+    let wanted = spec.tls.is_some() || config.get_ssl_mode() == SslMode::Require;
+    config.ssl_mode(if wanted { SslMode::Require } else { SslMode::Disable });
     if config.get_application_name().is_none() {
         config.application_name("probegate");
     }
@@ -129,7 +128,8 @@ async fn ask(
 ) -> Result<String, Failure> {
     let whom = &place.whom;
     scene.waiting_for(format!("{whom} to let {} in", config.get_user().unwrap_or("us")));
-    let handshake = Handshake { tls: &spec.tls, host: &place.host, whom };
+    let client = spec.tls.clone().unwrap_or_default();
+    let handshake = Handshake { tls: &client, host: &place.host, whom };
     let opened = config.connect_raw(stream, handshake).await;
     let (client, connection) = opened.map_err(|error| failure(&error, whom))?;
     scene.waiting_for(format!("the answer to the query from {whom}"));
@@ -190,13 +190,15 @@ fn failure(error: &tokio_postgres::Error, whom: &str) -> Failure {
         }
         source = inner.source();
     }
-    let said = error.to_string();
+    let because = |why: &str| error.source().is_some_and(|source| source.to_string() == why);
     if error.is_closed() {
         io_failure(whom, &io::ErrorKind::UnexpectedEof.into())
-    } else if said.contains("password missing") || error.source().is_some_and(|s| s.to_string() == "password missing") {
+    } else if because("password missing") {
         Failure::answer(format!("{whom} wants a password, and none is configured"))
+    } else if because("server does not support TLS") {
+        Failure::answer(format!("{whom} does not offer TLS"))
     } else {
-        Failure::new(Fault::Answer, format!("{whom}: {}", fit(&said)))
+        Failure::answer(format!("{whom}: {}", fit(&error.to_string())))
     }
 }
 

@@ -33,7 +33,27 @@ pub(super) struct CpuReading {
 }
 
 /// Why no process was selected; for a person.
-type Reason = String;
+#[derive(Debug)]
+pub(super) enum Unselected {
+    /// It is not there.
+    Gone(String),
+    /// Processes of other containers cannot be seen from here at all, so their absence says nothing.
+    Unseen(String),
+}
+
+impl From<String> for Unselected {
+    fn from(reason: String) -> Self {
+        Self::Gone(reason)
+    }
+}
+
+impl From<Unselected> for String {
+    fn from(unselected: Unselected) -> Self {
+        match unselected {
+            Unselected::Gone(reason) | Unselected::Unseen(reason) => reason,
+        }
+    }
+}
 
 pub(super) async fn attempt(spec: &ProcessCheck, memory: &Mutex<Memory>, scene: &Scene) -> Outcome {
     let (select, cpu_moves) = (spec.select.clone(), spec.cpu_moves);
@@ -42,13 +62,14 @@ pub(super) async fn attempt(spec: &ProcessCheck, memory: &Mutex<Memory>, scene: 
         let found = select_processes(&proc, std::process::id(), &select)?;
         Ok((measure(&proc, &found, cpu_moves), found))
     };
-    let read: Result<(Measured, Vec<Stat>), Reason> = match scene.blocking("/proc to be read", read).await {
+    let read: Result<(Measured, Vec<Stat>), Unselected> = match scene.blocking("/proc to be read", read).await {
         Ok(read) => read,
         Err(outcome) => return outcome,
     };
     let (measured, found) = match read {
         Ok(read) => read,
-        Err(reason) => return Outcome::fail(Fault::Local, reason, scene.elapsed()),
+        Err(Unselected::Gone(reason)) => return Outcome::fail(Fault::Local, reason, scene.elapsed()),
+        Err(Unselected::Unseen(reason)) => return Outcome::unknown(reason, scene.elapsed()),
     };
     let mut outcome = judge(spec, &found, &measured, scene.elapsed());
     if let Some(main) = main_of(&found) {
@@ -68,7 +89,7 @@ pub(super) async fn attempt(spec: &ProcessCheck, memory: &Mutex<Memory>, scene: 
 }
 
 /// The processes that `select` names, oldest first. At least one.
-pub(super) fn select_processes(proc: &Proc, own_pid: u32, select: &ProcessSelect) -> Result<Vec<Stat>, Reason> {
+pub(super) fn select_processes(proc: &Proc, own_pid: u32, select: &ProcessSelect) -> Result<Vec<Stat>, Unselected> {
     let mut found = match select {
         ProcessSelect::Match(text) => by_match(proc, own_pid, text)?,
         ProcessSelect::PidFile(path) => vec![by_pid_file(proc, path)?],
@@ -78,7 +99,7 @@ pub(super) fn select_processes(proc: &Proc, own_pid: u32, select: &ProcessSelect
     Ok(found)
 }
 
-fn by_match(proc: &Proc, own_pid: u32, text: &str) -> Result<Vec<Stat>, Reason> {
+fn by_match(proc: &Proc, own_pid: u32, text: &str) -> Result<Vec<Stat>, Unselected> {
     let pids = proc.pids().map_err(|error| format!("cannot read /proc: {error}"))?;
     let all: Vec<Stat> =
         pids.iter().filter_map(|&pid| proc.stat(pid)).filter(|stat| !stat.kernel && stat.state != 'X').collect();
@@ -95,10 +116,10 @@ fn by_match(proc: &Proc, own_pid: u32, text: &str) -> Result<Vec<Stat>, Reason> 
     let found: Vec<Stat> = others.into_iter().filter(|stat| matches(proc, stat, text)).collect();
     match (found.is_empty(), visible) {
         (false, _) => Ok(found),
-        (true, 0) => Err(format!(
+        (true, 0) => Err(Unselected::Unseen(format!(
             "no process matches \"{text}\": this container sees only its own (the pod needs shareProcessNamespace)"
-        )),
-        (true, _) => Err(format!("no process matches \"{text}\"")),
+        ))),
+        (true, _) => Err(format!("no process matches \"{text}\"").into()),
     }
 }
 
@@ -113,7 +134,7 @@ fn matches(proc: &Proc, stat: &Stat, text: &str) -> bool {
     base == Some(text) || arguments.join(" ").contains(text)
 }
 
-fn by_pid_file(proc: &Proc, path: &Path) -> Result<Stat, Reason> {
+fn by_pid_file(proc: &Proc, path: &Path) -> Result<Stat, String> {
     let shown = path.display();
     let (text, written) = read_pid_file(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => format!("pid file {shown} does not exist"),
@@ -150,7 +171,7 @@ fn read_pid_file(path: &Path) -> std::io::Result<(String, Option<SystemTime>)> {
     Ok((String::from_utf8_lossy(&bytes).into_owned(), written))
 }
 
-fn by_cgroup(proc: &Proc, path: &Path) -> Result<Vec<Stat>, Reason> {
+fn by_cgroup(proc: &Proc, path: &Path) -> Result<Vec<Stat>, Unselected> {
     let shown = path.display();
     let text = fs::read_to_string(path.join("cgroup.procs"))
         .map_err(|error| format!("cannot read {shown}/cgroup.procs: {error}"))?;
@@ -159,10 +180,10 @@ fn by_cgroup(proc: &Proc, path: &Path) -> Result<Vec<Stat>, Reason> {
     match (found.is_empty(), pids.contains(&0)) {
         (false, _) => Ok(found),
         // The kernel writes 0 for a process outside this PID namespace.
-        (true, true) => {
-            Err(format!("the processes of {shown} are invisible here (the pod needs shareProcessNamespace)"))
-        }
-        (true, false) => Err(format!("no process in {shown}")),
+        (true, true) => Err(Unselected::Unseen(format!(
+            "the processes of {shown} are invisible here (the pod needs shareProcessNamespace)"
+        ))),
+        (true, false) => Err(format!("no process in {shown}").into()),
     }
 }
 
@@ -217,7 +238,7 @@ fn judge_cpu(outcome: Outcome, before: Option<&CpuReading>, now: &CpuReading, ma
     Outcome::fail(Fault::Local, reason, outcome.latency)
 }
 
-fn bad_state(stat: &Stat) -> Option<Reason> {
+fn bad_state(stat: &Stat) -> Option<String> {
     let who = who(stat);
     match stat.state {
         'Z' => Some(format!("{who} is a zombie: it has ended, and its parent {} has not noticed", stat.parent)),

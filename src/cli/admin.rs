@@ -1,6 +1,6 @@
 //! A running sidecar's admin listener, as the commands see it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,12 +9,12 @@ use http::{HeaderValue, Method, Request, StatusCode};
 
 use super::Failure;
 use crate::answers::report::Report;
-use crate::config::{AdminAddress, Overrides};
-use crate::limits;
+use crate::config::{self, AdminAddress, Listen, Overrides};
 use crate::net::http::{Target, fetch};
-use crate::run::Source;
 use crate::secret::SecretSource;
 
+/// The file that `run` reads if none is named.
+const DEFAULT_FILE: &str = "probegate.toml";
 /// A report of 10 000 checks is some 10 MB.
 const REPORT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// An answer comes from a process on this machine.
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How to find the sidecar. Shared by the commands that speak to one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Place {
-    /// Its admin listener [default: 127.0.0.1:9091]
+    /// Its admin listener [default: what `run` would use here, 127.0.0.1:9091 if nothing says otherwise]
     #[arg(long, value_name = "HOST:PORT|unix:PATH", conflicts_with = "config")]
     admin: Option<String>,
 
@@ -62,16 +62,30 @@ impl From<Unanswered> for Failure {
 impl Place {
     pub(super) fn find(&self) -> Result<Sidecar, Failure> {
         let mut token = self.token_file.clone().map(SecretSource::File);
-        let target = match (&self.admin, &self.config) {
-            (Some(admin), _) => target(admin),
-            (None, None) => target(limits::LISTEN_ADMIN),
-            (None, Some(file)) => {
-                let (config, _) = Source::open(file, &Overrides::from_process()).map_err(Failure::new)?;
-                token = token.or(config.listen.admin_token);
-                configured(&config.listen.admin)?
+        let target = match &self.admin {
+            Some(admin) => target(admin),
+            None => {
+                let listen = self.listen()?;
+                token = token.or(listen.admin_token);
+                configured(&listen.admin)?
             }
         };
         Ok(Sidecar { target, token })
+    }
+}
+
+impl Place {
+    /// The listeners of the sidecar that the file, or the environment alone, describes. A preStop hook must find it
+    /// also when the file has become faulty since the sidecar read it.
+    fn listen(&self) -> Result<Listen, Failure> {
+        let file = self.config.as_deref();
+        let text = match file {
+            Some(file) => config::read(file).map_err(|why| Failure::new(format!("{}: {why}", file.display())))?,
+            None => config::read(Path::new(DEFAULT_FILE)).unwrap_or_default(),
+        };
+        let overrides = Overrides::from_process();
+        let listen = config::listen(file.unwrap_or_else(|| Path::new(DEFAULT_FILE)), &text, &overrides);
+        listen.map_err(|problems| Failure::new(problems.to_string()))
     }
 }
 

@@ -17,9 +17,8 @@ use super::terminal::{self, Cell, Paint, Tone};
 use super::{Answer, Failure, Outcome};
 use crate::checks::Collectors;
 use crate::clock::Clock;
-use crate::config::{Config, Overrides, nearest};
+use crate::config::{self, Config, Overrides, nearest};
 use crate::engine::{self, CheckId, Gate, Member, Plan, Verdict};
-use crate::run::Source;
 
 /// Checks under way at once: enough to be quick, few enough for the descriptors of a shell.
 const CONCURRENCY: usize = 128;
@@ -63,9 +62,11 @@ struct Answers {
 }
 
 pub(super) fn run(args: Args) -> Outcome {
-    let (config, _) = Source::open(&args.config, &Overrides::from_process()).map_err(Failure::new)?;
+    let overrides = Overrides::from_process();
+    let config = config::load(&args.config, &overrides).map_err(|problems| Failure::new(problems.to_string()))?;
     let plan = Arc::clone(&config.engine);
     let wanted = wanted(&plan, &args.names)?;
+    require_variables(&config, &wanted, &overrides)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcomes = runtime.block_on(attempt_all(&config, &wanted));
     runtime.shutdown_background();
@@ -81,6 +82,15 @@ pub(super) fn run(args: Args) -> Outcome {
         out.write_all(answers.text(Paint::for_stdout(), terminal::width()).as_bytes())?;
     }
     Ok(if answers.ok { Answer::Yes } else { Answer::No })
+}
+
+/// What the wanted checks need of the environment must be there; what the others need need not.
+fn require_variables(config: &Config, wanted: &[CheckId], overrides: &Overrides) -> Result<(), Failure> {
+    let names: BTreeSet<&str> = wanted.iter().map(|check| config.checks[check.index()].name.as_str()).collect();
+    let unset = config::unset_variables(config, &overrides.environment);
+    let unset = unset.iter().filter(|unset| names.contains(unset.check.as_str()));
+    let lines: Vec<String> = unset.map(|unset| format!("{}: {unset}", config.source.display())).collect();
+    if lines.is_empty() { Ok(()) } else { Err(Failure::new(lines.join("\n"))) }
 }
 
 /// The checks that were named, in the file's order; all of them if none was.
@@ -160,6 +170,10 @@ impl Roles {
 
     fn line(&self, plan: &Plan, id: CheckId, outcome: &engine::Outcome) -> Line {
         let check = &plan.checks[id.index()];
+        let verdict = match (outcome.verdict, check.on_timeout) {
+            (Verdict::Fail(engine::Fault::Timeout), engine::OnTimeout::Unknown) => Verdict::Unknown,
+            (verdict, _) => verdict,
+        };
         let mut gates: Vec<&str> = Gate::ALL
             .iter()
             .zip(&self.required)
@@ -174,7 +188,7 @@ impl Roles {
             name: check.name.clone(),
             kind: check.kind,
             target: check.target.clone(),
-            outcome: outcome.verdict.as_str(),
+            outcome: verdict.as_str(),
             latency_ms: (outcome.latency.as_secs_f64() * 1e6).round() / 1e3,
             reason: outcome.reason.clone(),
             required,
@@ -204,11 +218,10 @@ impl Answers {
         let heading = ["CHECK", "KIND", "OUTCOME", "LATENCY", "GATES", "REASON"];
         let mut rows: Vec<Vec<Cell>> = vec![heading.iter().map(|&text| (text.to_owned(), Tone::Faint)).collect()];
         for line in &self.checks {
-            let word = if line.failed() && !line.required { "warn" } else { line.outcome };
             rows.push(vec![
                 (line.name.clone(), Tone::Bold),
                 (line.kind.to_owned(), Tone::Plain),
-                (word.to_owned(), line.tone()),
+                (line.outcome.to_owned(), line.tone()),
                 (format!("{:>6.1} ms", line.latency_ms), Tone::Faint),
                 (if line.gates.is_empty() { "-".to_owned() } else { line.gates.join(",") }, Tone::Faint),
                 (line.reason.clone(), Tone::Plain),

@@ -80,20 +80,21 @@ pub(super) fn table(rows: &[Vec<Cell>], indent: usize, width: usize, paint: Pain
     out
 }
 
-/// Text in lines of at most `room` characters, broken at spaces where there are any.
+/// Text in lines of at most `room` characters, broken at spaces where there are any. What is indented stays so.
 pub(super) fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
+    let words = text.trim_start_matches(' ');
+    let mut line = " ".repeat((text.len() - words.len()).min(room / 2));
+    for word in words.split(' ') {
         let mut word: Vec<char> = word.chars().collect();
         let used = line.chars().count();
-        if used > 0 && room < used + 1 + word.len() {
+        if !line.trim_start().is_empty() && room < used + 1 + word.len() {
             lines.push(std::mem::take(&mut line));
         }
         while room < word.len() {
             lines.push(word.drain(..room).collect());
         }
-        line.push_str(if line.is_empty() { "" } else { " " });
+        line.push_str(if line.trim_start().is_empty() { "" } else { " " });
         line.extend(word);
     }
     lines.push(line);
@@ -125,6 +126,7 @@ mod tests {
     fn a_word_longer_than_the_room_is_cut_and_nothing_is_lost() {
         assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
         assert_eq!(wrap("", 3), [""]);
+        assert_eq!(wrap("   | ^^^", 20), ["   | ^^^"]);
     }
 
     #[test]

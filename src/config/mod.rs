@@ -2,7 +2,7 @@
 //!
 //! `defaults < preset < file < PROBEGATE_* environment < flags` become one value; the value is checked for shape,
 //! read, and lowered to a [`Config`] that cannot be wrong. All problems of a file are reported at once, each at its
-//! place. Nothing here opens a socket, and no secret is read, let alone printed.
+//! place. Nothing here opens a socket. Of secrets, only a URL's host and port are looked at; none is kept or printed.
 
 mod document;
 mod fault;
@@ -35,6 +35,7 @@ use document::{Document, Show};
 use fault::{Faults, path};
 use layers::{Given, Layers};
 use problem::Place;
+use raw::RawConfig;
 
 /// What stands above the file.
 #[derive(Clone, Debug, Default)]
@@ -89,6 +90,35 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<Config, Problems> {
 /// # Errors
 /// Every problem of the text at once.
 pub fn from_str(file: &Path, text: &str, overrides: &Overrides) -> Result<Config, Problems> {
+    let (layers, raw, mut faults) = examine(file, text, overrides)?;
+    let config = raw.and_then(|raw| lower::lower(file, &raw, &mut faults));
+    match config {
+        Some(config) if faults.0.is_empty() => Ok(config),
+        _ => Err(problems(&layers, faults)),
+    }
+}
+
+/// Where a sidecar with this text listens, whatever else is wrong with the text: who wants to speak to a sidecar that
+/// runs on an earlier, better one must still find it.
+///
+/// # Errors
+/// The text is not TOML, or its `[listen]` is faulty.
+pub fn listen(file: &Path, text: &str, overrides: &Overrides) -> Result<Listen, Problems> {
+    let (layers, raw, mut faults) = examine(file, text, overrides)?;
+    let listen = raw.map(|raw| lower::listen(&raw, &mut faults));
+    faults.0.retain(|fault| fault.path.first().is_none_or(|table| table == "listen"));
+    match listen {
+        Some(listen) if faults.0.is_empty() => Ok(listen),
+        _ => Err(problems(&layers, faults)),
+    }
+}
+
+/// The layers of a text, and what they come to, as typed; its shape's faults.
+fn examine<'a>(
+    file: &'a Path,
+    text: &'a str,
+    overrides: &Overrides,
+) -> Result<(Layers<'a>, Option<RawConfig>, Faults), Problems> {
     let document = match Document::parse(text) {
         Ok(document) => document,
         Err(fault) => {
@@ -103,22 +133,22 @@ pub fn from_str(file: &Path, text: &str, overrides: &Overrides) -> Result<Config
     let mut faults = Faults::default();
     let mut value = layers.merge(&mut faults);
     shape::prune(&mut value, &layers.given_texts(), &mut faults);
-    let config = match serde_json::from_value(value) {
-        Ok(raw) => lower::lower(file, &raw, &mut faults),
+    let raw = match serde_json::from_value(value) {
+        Ok(raw) => Some(raw),
         Err(error) => {
             // The shape was checked, so this is a gap in the check; better a vague message than none.
             faults.push(fault::Fault::key(Vec::new(), format!("cannot be read: {error}")));
             None
         }
     };
-    match config {
-        Some(config) if faults.0.is_empty() => Ok(config),
-        _ => {
-            let mut seen = std::collections::BTreeSet::new();
-            faults.0.retain(|fault| seen.insert((fault.path.clone(), fault.message.clone())));
-            Err(Problems::new(faults.0.into_iter().map(|fault| layers.place(fault)).collect()))
-        }
-    }
+    Ok((layers, raw, faults))
+}
+
+/// The faults at their places, each once.
+fn problems(layers: &Layers<'_>, mut faults: Faults) -> Problems {
+    let mut seen = std::collections::BTreeSet::new();
+    faults.0.retain(|fault| seen.insert((fault.path.clone(), fault.message.clone())));
+    Problems::new(faults.0.into_iter().map(|fault| layers.place(fault)).collect())
 }
 
 /// Environment variables that the configuration refers to as `${NAME}` and that are not set, each with the check that

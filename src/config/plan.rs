@@ -282,7 +282,8 @@ pub struct PostgresCheck {
     pub password: Option<SecretSource>,
     /// Must return at least one row; its first column must not be false. Default `SELECT 1`.
     pub query: String,
-    pub tls: TlsClient,
+    /// None: TLS only if the URL says `sslmode=require`.
+    pub tls: Option<TlsClient>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]

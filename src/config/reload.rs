@@ -18,7 +18,7 @@ pub struct Watcher {
     seen: u64,
 }
 
-/// What came of a change.
+/// What came of a look.
 #[derive(Debug)]
 pub enum Reload {
     /// A whole configuration.
@@ -28,11 +28,12 @@ pub enum Reload {
 }
 
 impl Watcher {
-    /// Watches from now on: what the file holds now is not a change.
-    pub fn new(file: &Path, overrides: Overrides) -> Self {
+    /// Reads the file for the first time, and watches it from then on. Once and not twice: `<(...)` gives its
+    /// content only once.
+    pub fn open(file: &Path, overrides: Overrides) -> (Self, Reload) {
         let mut watcher = Self { file: file.to_owned(), overrides, seen: 0 };
-        watcher.seen = watcher.look().0;
-        watcher
+        let first = watcher.force();
+        (watcher, first)
     }
 
     /// Looks; a change comes once, good or bad.

@@ -194,6 +194,8 @@ fn no_inline_secret_is_accepted_or_repeated() {
         "[checks.a]\nredis = \"redis://u:hunter2@h\"",
         "[checks.a]\nredis = \"redis://:hunter2/x@h\"",
         "[checks.a]\nredis = { url = \"redis://h\", password = \"hunter2\" }",
+        "[checks.a]\nredis = \"redis://:hunter2${X}@h\"",
+        "[checks.a]\nredis = { url = \"redis://h\", password = \"${X}hunter2\" }",
         "[checks.a]\npostgres = { url = \"postgres://u:hunter2@h/db\" }",
         "[checks.a]\npostgres = \"postgres://u@h/db?password=hunter2\"",
         "[checks.a]\nhttp = { url = \"http://h\", headers = { Authorization = \"Bearer hunter2\" } }",
@@ -275,6 +277,47 @@ fn a_target_on_the_upstream_is_the_upstreams() {
 }
 
 #[test]
+fn settings_of_tls_beside_a_plaintext_url_are_refused() {
+    for (kind, secure) in [
+        ("redis = { url = \"redis://h\", tls = {} }", "expected rediss:// in the URL"),
+        ("http = { url = \"http://h/\", tls = { ca_file = \"/ca\" } }", "expected https:// in the URL"),
+        ("http = { url = \"/health\", tls = {} }", "expected https:// in the URL"),
+    ] {
+        let text = problems(&format!("[checks.a]\n{kind}"));
+        assert!(text.contains("tls: means nothing with") && text.contains(secure), "{text}");
+    }
+    assert!(with("[checks.a]\nredis = { url = \"rediss://h\", tls = {} }").is_ok());
+    assert!(with("[checks.a]\nhttp = { url = \"https://h/\", tls = {} }").is_ok());
+}
+
+#[test]
+fn a_misspelt_log_level_is_no_modules_name() {
+    assert!(problems("[log]\nlevel = \"warning\"").contains("did you mean \"warn\"?"));
+    assert!(problems("[log]\nlevel = \"\"").contains("log.level: found \"\""));
+    for level in ["info", "DEBUG", "off", "warn,probegate=debug", "probegate::run=trace"] {
+        assert!(with(&format!("[log]\nlevel = \"{level}\"")).is_ok(), "{level}");
+    }
+}
+
+#[test]
+fn a_drain_shorter_than_the_default_propagation_shortens_that() {
+    let drain = |text: &str| with(text).expect("whole").engine.drain;
+    assert_eq!(drain("[drain]\nmax = \"2s\"").propagation, Duration::from_secs(1));
+    assert_eq!(drain("[drain]\nmax = \"10s\"").propagation, Duration::from_secs(5));
+    assert!(problems("[drain]\nmax = \"2s\"\npropagation = \"3s\"").contains("max is 2s, propagation 3s"));
+    assert!(problems("[drain]\npropagation = \"26s\"").contains("drain.propagation: max is 25s, propagation 26s"));
+}
+
+#[test]
+fn the_preset_of_tensorflow_serving_offers_its_process_and_requires_it_nowhere() {
+    let text = "[upstream]\naddress = \"a:1\"\npreset = \"tensorflow-serving\"\nmodels = [\"m\"]\n";
+    let config = parse(text).expect("whole");
+    assert_eq!(life(&config, "process").target, "tensorflow_model_server");
+    assert_eq!(names(&config, &config.engine.health.require), ["alive"]);
+    assert!(parse(&format!("{text}[health]\nrequire = [\"process\"]")).is_ok());
+}
+
+#[test]
 fn a_file_that_cannot_be_read_says_why() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("probegate.toml");
@@ -315,7 +358,8 @@ fn a_swapped_config_map_is_noticed_once_and_a_bad_one_is_refused() {
     publish("..1", MINIMAL);
     let file = root.join("probegate.toml");
     std::os::unix::fs::symlink("..data/probegate.toml", &file).expect("link");
-    let mut watcher = Watcher::new(&file, Overrides::default());
+    let (mut watcher, first) = Watcher::open(&file, Overrides::default());
+    assert!(matches!(first, Reload::Changed(_)));
     assert!(watcher.poll().is_none());
     publish("..2", "[upstream]\naddress = \"127.0.0.1:1\"");
     assert!(
@@ -330,6 +374,18 @@ fn a_swapped_config_map_is_noticed_once_and_a_bad_one_is_refused() {
     std::fs::remove_file(root.join("..data")).expect("remove");
     assert!(matches!(watcher.poll(), Some(Reload::Refused(_))));
     assert!(matches!(watcher.force(), Reload::Refused(_)));
+}
+
+#[test]
+fn the_listeners_are_found_in_a_file_that_is_faulty_elsewhere() {
+    let of = |text: &str| listen(Path::new("f"), text, &environment(&[("PROBEGATE_LISTEN__PROBES", "127.0.0.1:7")]));
+    let faulty =
+        of("[listen]\nadmin = \"127.0.0.1:5\"\n[checks.a]\nbogus = 1\n[ready]\nrequire = [\"b\"]").expect("found");
+    assert!(matches!(faulty.admin, AdminAddress::Tcp(address) if address.port() == 5));
+    assert_eq!(of("").expect("found").probes.port(), 7);
+    let unfit = of("[listen]\nadmin = \"x\"\n[ready]\nbogus = 1").expect_err("faulty");
+    assert_eq!(unfit.iter().map(Problem::key).collect::<Vec<_>>(), ["listen.admin"]);
+    assert!(of("[listen").is_err());
 }
 
 #[test]

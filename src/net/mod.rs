@@ -10,6 +10,7 @@ pub mod http;
 mod nursery;
 pub mod resolve;
 pub mod tls;
+mod trust;
 
 pub use nursery::Nursery;
 

@@ -12,20 +12,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
 use super::connect::io_failure;
+use super::trust::{AnyCertificate, Roots, is_authority_as_server};
 use super::{Failure, Waiting};
 use crate::config::TlsClient;
 
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
+pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
 
 /// The compiled-in roots: the image has no others.
 static ROOTS: LazyLock<Arc<RootCertStore>> =
@@ -63,13 +61,12 @@ pub async fn client_config(tls: &TlsClient) -> Result<ClientConfig, Failure> {
         .with_safe_default_protocol_versions()
         .map_err(|error| Failure::local(format!("TLS: {error}")))?;
     let builder = if tls.insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(&PROVIDER)))
     } else {
-        let roots = roots(tls.ca_file.as_deref()).await?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER))
-            .build()
-            .map_err(|error| Failure::local(format!("ca_file: {error}")))?;
-        builder.with_webpki_verifier(verifier)
+        let (roots, given) = roots(tls.ca_file.as_deref()).await?;
+        let verifier =
+            Roots::new(roots, given, &PROVIDER).map_err(|error| Failure::local(format!("ca_file: {error}")))?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     };
     let mut config = match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => {
@@ -84,14 +81,16 @@ pub async fn client_config(tls: &TlsClient) -> Result<ClientConfig, Failure> {
     Ok(config)
 }
 
-async fn roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, Failure> {
-    let Some(path) = ca_file else { return Ok(Arc::clone(&ROOTS)) };
+/// The roots, and those that were given as a file.
+async fn roots(ca_file: Option<&Path>) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), Failure> {
+    let Some(path) = ca_file else { return Ok((Arc::clone(&ROOTS), Vec::new())) };
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates("ca_file", path).await?);
+    let given = certificates("ca_file", path).await?;
+    let (added, _) = roots.add_parsable_certificates(given.iter().cloned());
     if added == 0 {
         return Err(Failure::local(format!("ca_file {} holds no usable certificate", path.display())));
     }
-    Ok(Arc::new(roots))
+    Ok((Arc::new(roots), given))
 }
 
 async fn client_certificate(
@@ -164,10 +163,8 @@ fn certificate_reason(error: &CertificateError, whom: &str) -> String {
             expected.to_str()
         ),
         CertificateError::UnknownIssuer => format!("unknown issuer of the certificate of {whom}"),
-        // The library wraps this one in a type that only its debug text names. It is what one `openssl req -x509`
-        // makes, so people meet it.
-        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            format!("{whom} serves a CA's own certificate; issue a server certificate from it, or one without CA:TRUE")
+        other if is_authority_as_server(other) => {
+            format!("certificate of {whom} is self-signed and not known here: to trust it, give it as `ca_file`")
         }
         other => format!("certificate of {whom} is not acceptable: {other}"),
     }
@@ -201,45 +198,6 @@ pub fn day(unix_seconds: u64) -> String {
     // Beyond the year 9999 the calendar of the formatter ends.
     let at: SystemTime = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(253_402_300_799));
     humantime::format_rfc3339_seconds(at).to_string().chars().take(10).collect()
-}
-
-/// Accepts any certificate, for `insecure_skip_verify`; the handshake's own signatures are still checked.
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PROVIDER.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,11 @@ use crate::limits;
 /// Whatever the system says: the address is taken, or not ours to bind.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     let shared = workers > 1;
+    if shared && address.port() != 0 {
+        // Two sidecars that both share a port would share its traffic too: without sharing, the second one hears
+        // that the port is taken.
+        drop(socket(address, false)?);
+    }
     let first = listen(address, shared)?;
     let resolved = first.local_addr()?;
     let mut all = vec![first];
@@ -24,6 +29,13 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>>
 }
 
 fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = socket(address, shared)?;
+    socket.listen(limits::TRAFFIC_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Bound, and not listening yet.
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
@@ -31,8 +43,7 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(limits::TRAFFIC_BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -45,6 +56,17 @@ mod tests {
         let ports: Vec<u16> = all.iter().map(|l| l.local_addr().unwrap().port()).collect();
         assert_eq!(ports.len(), 3);
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    }
+
+    #[test]
+    fn a_port_that_is_shared_by_workers_is_taken_for_everybody_else() {
+        let all = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
+        let address = all[0].local_addr().unwrap();
+        for workers in [1, 2] {
+            assert_eq!(bind(address, workers).unwrap_err().kind(), io::ErrorKind::AddrInUse, "{workers}");
+        }
+        drop(all);
+        assert_eq!(bind(address, 2).unwrap().len(), 2);
     }
 
     #[test]

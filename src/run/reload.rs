@@ -38,9 +38,11 @@ impl Source {
     /// # Errors
     /// Everything that is wrong with it, for a person; a `${NAME}` that is not set included.
     pub fn open(file: &Path, overrides: &Overrides) -> Result<(Config, Self), String> {
-        // The watcher first: if the file changes in between, the next look finds it different and loads it again.
-        let watcher = Watcher::new(file, overrides.clone());
-        let config = config::load(file, overrides).map_err(|problems| problems.to_string())?;
+        let (watcher, first) = Watcher::open(file, overrides.clone());
+        let config = match first {
+            Reload::Changed(config) => *config,
+            Reload::Refused(problems) => return Err(problems.to_string()),
+        };
         let source = Self { watcher, environment: overrides.environment.clone() };
         source.require_variables(&config)?;
         Ok((config, source))

@@ -125,7 +125,11 @@ async fn a_secret_that_cannot_be_read_is_our_own_fault_and_names_the_place() {
     missing.headers = vec![(http::header::AUTHORIZATION, SecretSource::File("/nowhere/token".into()))];
     let outcome = check(missing).await;
     assert_eq!(outcome.verdict, Verdict::Fail(Fault::Local));
-    assert!(outcome.reason.starts_with("header authorization: cannot read /nowhere/token"), "{}", outcome.reason);
+    assert!(
+        outcome.reason.starts_with("header authorization: file /nowhere/token: no such file"),
+        "{}",
+        outcome.reason
+    );
     let outcome = check(spec("http://127.0.0.1:1/${PROBEGATE_TEST_UNSET}")).await;
     assert_eq!(outcome.reason, "the URL: environment variable PROBEGATE_TEST_UNSET is not set");
 }

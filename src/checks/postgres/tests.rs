@@ -13,7 +13,7 @@ use crate::testkit::postgres::Postgres;
 
 fn at(url: &str, query: &str) -> PostgresCheck {
     let url = SecretSource::Template(Template::new(url));
-    PostgresCheck { url, password: None, query: query.into(), tls: TlsClient::default() }
+    PostgresCheck { url, password: None, query: query.into(), tls: None }
 }
 
 async fn ask(spec: &PostgresCheck) -> Outcome {
@@ -51,6 +51,9 @@ async fn a_query_says_yes_or_why_not() {
     assert_eq!(reason(&none).await, format!("{} wants a password, and none is configured", server.address()));
     let password = Some(SecretSource::Template(Template::new("sesame")));
     assert_eq!(ask(&PostgresCheck { password, ..none }).await.verdict, Verdict::Pass);
+
+    let over_tls = at(&format!("{url}?sslmode=require"), "SELECT 1");
+    assert_eq!(reason(&over_tls).await, format!("{} does not offer TLS", server.address()));
 
     let pairs = format!(
         "host=127.0.0.1 port={} user=model password=sesame dbname=postgres",
@@ -186,10 +189,12 @@ async fn tls_is_verified_when_it_is_asked_for() {
     let verified = TlsClient { ca_file: Some(ca_file), ..TlsClient::default() };
     for mode in ["require", "verify-full"] {
         let spec = at(&format!("{url}?sslmode={mode}"), query);
-        let pass = ask(&PostgresCheck { tls: verified.clone(), ..spec.clone() }).await;
+        let pass = ask(&PostgresCheck { tls: Some(verified.clone()), ..spec.clone() }).await;
         assert_eq!(pass.verdict, Verdict::Pass, "{}", pass.reason);
         let stranger = reason(&spec).await;
         assert!(stranger.starts_with("unknown issuer of the certificate of localhost:"), "{stranger}");
     }
     assert_eq!(reason(&at(&url, query)).await, "query returned false");
+    let by_table = ask(&PostgresCheck { tls: Some(verified), ..at(&url, query) }).await;
+    assert_eq!(by_table.verdict, Verdict::Pass, "{}", by_table.reason);
 }

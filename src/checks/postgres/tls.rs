@@ -77,7 +77,7 @@ pub(super) struct CancelOnDrop(Option<(CancelToken, Place, TlsClient)>);
 
 impl CancelOnDrop {
     pub(super) fn new(token: CancelToken, place: &Place, spec: &PostgresCheck) -> Self {
-        Self(Some((token, place.clone(), spec.tls.clone())))
+        Self(Some((token, place.clone(), spec.tls.clone().unwrap_or_default())))
     }
 
     /// The query has ended by itself.

@@ -23,7 +23,8 @@ fn reason_on(machine: &Machine, spec: &ProcessCheck) -> (Verdict, String) {
             let outcome = judge(spec, &found, &measure(&proc, &found, false), Duration::ZERO);
             (outcome.verdict, outcome.reason)
         }
-        Err(reason) => (Verdict::Fail(Fault::Local), reason),
+        Err(Unselected::Gone(reason)) => (Verdict::Fail(Fault::Local), reason),
+        Err(Unselected::Unseen(reason)) => (Verdict::Unknown, reason),
     }
 }
 
@@ -56,7 +57,7 @@ fn the_sidecar_sees_neither_itself_nor_its_kin_nor_the_kernel() {
     machine.process(&Process { parent: 92, group: 92, ..Process::new(93, "curl", "curl recommender") });
     machine.write("94/stat", "94 (recommender) S 2 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 1 0 0\n");
     let (verdict, reason) = reason_on(&machine, &spec(matching("recommender")));
-    assert_eq!(verdict, Verdict::Fail(Fault::Local));
+    assert_eq!(verdict, Verdict::Unknown, "what cannot be seen is no evidence of death");
     assert_eq!(
         reason,
         "no process matches \"recommender\": this container sees only its own (the pod needs shareProcessNamespace)"

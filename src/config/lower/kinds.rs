@@ -201,6 +201,15 @@ impl Ground<'_> {
         client
     }
 
+    /// Settings of TLS beside a URL that does without it: whoever typed them believes that the line is safe.
+    fn refuse_unused_tls(&mut self, tls: Option<&RawTlsClient>, url: Option<&str>, plain: &str, secure: &str) {
+        let unused = url.is_some_and(|url| url.starts_with('/') || url.starts_with(&format!("{plain}://")));
+        if tls.is_some() && unused {
+            let fault = Fault::key(self.at("tls"), format!("means nothing with {plain}://"));
+            self.fault(fault.expected(format!("{secure}:// in the URL")));
+        }
+    }
+
     /// `host:port`, or the upstream's.
     fn address(&mut self, text: Option<&str>, key: &str) -> Option<(String, Subject)> {
         let text = self.needed(text, key, r#"an address such as "redis:6379", or "upstream""#)?;

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fault::{Fault, Faults, KeyPath, join, path, show_text};
-use super::plan::{CheckSpec, Config, HeartbeatSource, Kind};
+use super::plan::{CheckSpec, Config, HeartbeatSource, Kind, Listen};
 use super::raw::{RawConfig, RawGroup};
 use super::units;
 use crate::engine::{self, BackendId, CheckId, GroupId, Member};
@@ -74,6 +74,11 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
         ring_file: server::file(report.ring.as_deref(), path(["report", "ring"]), faults),
         notify_socket,
     })
+}
+
+/// The listeners alone.
+pub(crate) fn listen(raw: &RawConfig, faults: &mut Faults) -> Listen {
+    server::listen(raw, faults)
 }
 
 /// What every check may refer to.

@@ -244,8 +244,9 @@ pub(super) fn positive(span: &Span, here: KeyPath, faults: &mut Faults) -> Optio
 }
 
 pub(super) fn drain(raw: &RawDrain, faults: &mut Faults) -> DrainPlan {
-    let propagation = raw.propagation.as_ref().map_or(limits::DRAIN_PROPAGATION, |span| span.0);
     let max = raw.max.as_ref().map_or(limits::DRAIN_MAX, |span| span.0);
+    // Whoever wants a short drain wants some of it left for requests to finish.
+    let propagation = raw.propagation.as_ref().map_or_else(|| limits::DRAIN_PROPAGATION.min(max / 2), |span| span.0);
     if max < propagation {
         let key = if raw.max.is_some() { "max" } else { "propagation" };
         let message = format!("max is {}, propagation {}", units::show(max), units::show(propagation));
@@ -254,15 +255,13 @@ pub(super) fn drain(raw: &RawDrain, faults: &mut Faults) -> DrainPlan {
     DrainPlan { propagation, max }
 }
 
+const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
+
 pub(super) fn log(raw: &RawLog, faults: &mut Faults) -> Log {
     let level = raw.level.clone().unwrap_or_else(|| "info".to_owned());
-    if level.trim().is_empty() || tracing_subscriber::EnvFilter::try_new(&level).is_err() {
+    if !is_filter(&level) {
         let fault = Fault::value(path(["log", "level"]), format!("found {}", show_text(&level)));
-        faults.push(
-            fault
-                .expected(r#"a filter such as "info" or "probegate=debug""#)
-                .near(&level, ["trace", "debug", "info", "warn", "error", "off"]),
-        );
+        faults.push(fault.expected(r#"a filter such as "info" or "probegate=debug""#).near(&level, LEVELS));
     }
     let format = match raw.format {
         Some(RawLogFormat::Json) => LogFormat::Json,
@@ -270,6 +269,13 @@ pub(super) fn log(raw: &RawLog, faults: &mut Faults) -> Log {
         Some(RawLogFormat::Auto) | None => LogFormat::Auto,
     };
     Log { format, level }
+}
+
+/// A word alone must be a level: the library would take a misspelt one for a module's name, and log nothing.
+fn is_filter(text: &str) -> bool {
+    let is_level = |part: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
+    text.split(',').map(str::trim).all(|part| part.contains('=') || is_level(part))
+        && tracing_subscriber::EnvFilter::try_new(text).is_ok()
 }
 
 /// A file's path: not empty. Relative paths are meant from where the sidecar runs.

@@ -159,18 +159,29 @@ fn has_inline_password(text: &str) -> bool {
         let authority = rest.split(['?', '#']).next().unwrap_or(rest);
         authority.rfind('@').map(|at| &authority[..at])
     });
-    let in_user = user.and_then(|user| user.split_once(':')).is_some_and(|(_, password)| is_literal(password));
+    let in_user = user.and_then(|user| user.split_once(':')).is_some_and(|(_, password)| has_literal_part(password));
     let lower = text.to_ascii_lowercase();
     let in_query = ["password=", "passwd=", "pwd=", "token=", "secret=", "api_key=", "apikey="].iter().any(|key| {
         lower.match_indices(key).any(|(at, _)| {
             let value = &text[at + key.len()..];
-            is_literal(value.split(['&', ' ']).next().unwrap_or_default())
+            has_literal_part(value.split(['&', ' ']).next().unwrap_or_default())
         })
     });
     in_user || in_query
 }
 
-/// Something is typed that does not come from the environment.
+/// A part of a password is typed, whatever else comes from the environment.
+fn has_literal_part(text: &str) -> bool {
+    let (mut rest, mut literal) = (text, text.contains("$${"));
+    while let Some((before, (_, after))) = rest.split_once("${").and_then(|(b, tail)| Some((b, tail.split_once('}')?)))
+    {
+        literal |= before.contains(|c: char| c.is_alphanumeric());
+        rest = after;
+    }
+    literal || rest.contains(|c: char| !c.is_whitespace())
+}
+
+/// Nothing in it comes from the environment.
 fn is_literal(text: &str) -> bool {
     let refers = text.contains("${") && !text.contains("$${") && text.contains('}');
     !text.is_empty() && !refers
@@ -188,7 +199,7 @@ pub(super) fn password(
             faults.push(Fault::key(join(here, "password_file"), "beside `password`").expected("one of the two"));
             None
         }
-        (Some(text), None) if is_literal(text) || text.is_empty() => {
+        (Some(text), None) if has_literal_part(text) || text.is_empty() => {
             let fault = Fault::value(join(here, "password"), "a password in the file");
             faults.push(fault.expected("`password_file`, or `${NAME}` from the environment").secret());
             None

@@ -323,7 +323,7 @@ pub(crate) struct RawPostgres {
     pub(crate) password_file: Option<String>,
     /// Must return a row whose first column is not false. Default `SELECT 1`.
     pub(crate) query: Option<String>,
-    /// TLS to the server.
+    /// TLS to the server; so does `sslmode=require` in the URL. Default: plaintext.
     pub(crate) tls: Option<RawTlsClient>,
 }
 

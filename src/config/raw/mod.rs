@@ -204,7 +204,8 @@ pub(crate) struct RawTraffic {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawDrain {
-    /// From the start of a drain to the refusal of new requests: time for endpoints to propagate. Default `5s`.
+    /// From the start of a drain to the refusal of new requests: time for endpoints to propagate. Default `5s`, or
+    /// half of `max` if that is shorter.
     pub(crate) propagation: Option<Span>,
     /// From the start of a drain to its end, finished or not. Default `25s`.
     pub(crate) max: Option<Span>,

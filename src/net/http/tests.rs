@@ -204,13 +204,19 @@ async fn endless_interim_answers_do_not_outlast_the_deadline() {
 }
 
 #[tokio::test]
-async fn an_authority_that_serves_its_own_certificate_is_explained() {
+async fn an_authority_that_serves_its_own_certificate_is_trusted_by_those_who_name_it() {
     let ca = peer::Authority::new();
-    let address = peer::tls(ca.itself(), &[], |stream| peer::serve(stream, |_| respond(200, ""))).await;
+    let address = peer::tls(ca.itself(), &[], |stream| peer::serve(stream, |_| respond(200, "itself"))).await;
     let dir = tempfile::tempdir().unwrap();
     let ca_file = dir.path().join("ca.pem");
     std::fs::write(&ca_file, &ca.pem).unwrap();
-    let tls = Some(TlsClient { ca_file: Some(ca_file), ..TlsClient::default() });
-    let failure = fetch(&Target::Tcp { address: address.clone(), tls }, get("/"), MAX).await.unwrap_err();
-    assert!(failure.reason.starts_with(&format!("{address} serves a CA's own certificate; ")), "{failure}");
+    let ask = async |tls: TlsClient| {
+        fetch(&Target::Tcp { address: address.clone(), tls: Some(tls) }, get("/"), MAX).await.map(Response::into_body)
+    };
+    assert_eq!(ask(TlsClient { ca_file: Some(ca_file), ..TlsClient::default() }).await.unwrap(), "itself");
+    let stranger = ask(TlsClient::default()).await.unwrap_err();
+    assert!(
+        stranger.reason.starts_with(&format!("certificate of {address} is self-signed and not known")),
+        "{stranger}"
+    );
 }

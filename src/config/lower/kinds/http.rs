@@ -28,6 +28,7 @@ impl Ground<'_> {
         let json = self.json(&table.json);
         let matches = self.regex(table.matches.as_deref(), "matches");
         let not_matches = self.regex(table.not_matches.as_deref(), "not_matches");
+        self.refuse_unused_tls(table.tls.as_ref(), table.url.as_deref(), "http", "https");
         let tls = self.client(table.tls.as_ref());
         let method = self.method(table);
         let (url, subject) = match url {

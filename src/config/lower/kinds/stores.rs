@@ -16,6 +16,7 @@ impl Ground<'_> {
         };
         let password =
             text::password(table.password.as_deref(), table.password_file.as_deref(), &self.here, self.faults);
+        self.refuse_unused_tls(table.tls.as_ref(), table.url.as_deref(), "redis", "rediss");
         let tls = self.client(table.tls.as_ref());
         if table.equals.is_some() && table.key.is_none() {
             self.fault(Fault::key(self.at("equals"), "`equals` without `key`").expected("the key that holds it"));
@@ -56,7 +57,7 @@ impl Ground<'_> {
         };
         let password =
             text::password(table.password.as_deref(), table.password_file.as_deref(), &self.here, self.faults);
-        let tls = self.client(table.tls.as_ref());
+        let tls = table.tls.as_ref().map(|tls| self.client(Some(tls)));
         let (url, subject) = match raw {
             TextOr::Text(text) => {
                 let url = text::typed_url(text, &self.here, &POSTGRES, self.faults)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Attempt;
 use super::evidence::{Outcome, Sign, Verdict};
 use super::plan::{CheckPlan, FailureRule, OnStale, OnTimeout, Subject};
-use super::snapshot::{CheckState, CheckView, Evidence, Forced, ForcedView, InstancePhase, Level};
+use super::snapshot::{CheckState, CheckView, Evidence, Forced, ForcedView, Level};
 use super::time::Time;
 use crate::limits::DEADLINE_SLACK;
 
@@ -109,12 +109,12 @@ impl Check {
         }
     }
 
-    /// For `/health`. Once the model server is gone, a check of its port says nothing more: it is as silent while a
-    /// new one loads.
-    pub(super) fn condemning(&self, plan: &CheckPlan, phase: InstancePhase) -> Level {
-        let silent = phase == InstancePhase::Gone && matches!(plan.subject, Subject::Backend(_));
+    /// For `/health`. While a new model server is awaited, a check of its port says nothing more: it is as silent
+    /// while the new one loads.
+    pub(super) fn condemning(&self, plan: &CheckPlan, awaits_server: bool) -> Level {
+        let about_port = matches!(plan.subject, Subject::Backend(_));
         match self.strict() {
-            Level::Down if silent && self.forced.is_none() => Level::Unknown,
+            Level::Down if awaits_server && about_port && self.forced.is_none() => Level::Unknown,
             level => level,
         }
     }

@@ -89,6 +89,12 @@ impl Engine {
         }
     }
 
+    /// The model server is gone, and a new one has its startup budget. Without a startup gate there is no budget,
+    /// and nobody is waited for.
+    pub(super) fn awaits_server(&self) -> bool {
+        !self.plan.startup.require.is_empty() && self.instance.phase() == InstancePhase::Gone
+    }
+
     pub(super) fn is_overdue(&self) -> bool {
         !self.plan.startup.require.is_empty() && self.instance.is_overdue(self.now)
     }

@@ -328,7 +328,7 @@ impl Engine {
             let plan = &plan.checks[id.index()];
             self.show(id, plan, if parents == 0 { why } else { "" });
             let check = &self.checks[id.index()];
-            let condemning = check.condemning(plan, self.instance.phase());
+            let condemning = check.condemning(plan, self.awaits_server());
             let levels = Levels { strict: check.strict(), lenient: check.lenient(plan), condemning };
             self.graph.set(id, levels, &mut changed);
             let waived = check.is_waived(plan);

@@ -183,7 +183,7 @@ impl Engine {
         let cause = match gate {
             Gate::Startup if self.instance.phase() == InstancePhase::Started => return None,
             Gate::Startup => (strict != Level::Up).then_some(Cause::Check(id)),
-            Gate::Health => (check.condemning(plan, self.instance.phase()) == Level::Down).then_some(Cause::Check(id)),
+            Gate::Health => (check.condemning(plan, self.awaits_server()) == Level::Down).then_some(Cause::Check(id)),
             Gate::Ready => {
                 let required = self.graph.required_for_ready(id);
                 match (required, check.lenient(plan) == Level::Up) {

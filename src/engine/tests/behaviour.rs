@@ -271,6 +271,18 @@ fn a_server_that_is_gone_for_longer_than_a_start_may_take_is_condemned() {
 }
 
 #[test]
+fn without_a_startup_gate_a_server_that_is_gone_is_condemned_by_its_thresholds() {
+    let mut plan = typical();
+    plan.startup.require.clear();
+    let mut world = World::new(plan);
+    world.script("model", away_between(10, 1000));
+    world.run_secs(13);
+    assert_eq!(world.statuses(), [Status::Pass; 3]);
+    world.run_secs(12);
+    assert_eq!(world.statuses(), [Status::Pass, Status::Fail, Status::Fail]);
+}
+
+#[test]
 fn while_the_port_is_silent_other_evidence_still_condemns() {
     let mut plan = typical();
     plan.checks.push(CheckPlan { subject: Subject::Server, ..check("process") });

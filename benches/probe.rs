@@ -80,8 +80,9 @@ impl Sidecar {
         let nobody = silent.local_addr().expect("a bound address");
         let addr = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
         let mut file = format!(
-            "[upstream]\naddress = \"{nobody}\"\nmetrics = false\n[startup]\nrequire = []\n[ready]\nrequire = []\n\
-             [health]\nrequire = []\n[listen]\ntraffic = \"127.0.0.1:0\"\nprobes = \"{addr}\"\nadmin = \"127.0.0.1:0\"\n"
+            "[upstream]\naddress = \"{nobody}\"\nmetrics = false\n\
+             [startup]\nrequire = []\n[ready]\nrequire = []\n[health]\nrequire = []\n\
+             [listen]\ntraffic = \"127.0.0.1:0\"\nprobes = \"{addr}\"\nadmin = \"127.0.0.1:0\"\n"
         );
         for at in 0..HANGING_CHECKS {
             file += &format!("[checks.c{at}]\nhttp = \"http://{nobody}/\"\ninterval = \"1s\"\ntimeout = \"500ms\"\n");

@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use super::super::trial::Trial;
 use super::*;
 use crate::config::TlsClient;
-use crate::engine::Verdict;
+use crate::engine::{Fault, Verdict};
 use crate::net::peer::{Authority, DAY, unix_now};
 use crate::secret::{SecretSource, Template};
 use crate::testkit::postgres::Postgres;

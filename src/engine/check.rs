@@ -6,7 +6,7 @@ use super::Attempt;
 use super::evidence::{Outcome, Sign, Verdict};
 use super::plan::{CheckPlan, FailureRule, OnStale, OnTimeout, Subject};
 use super::snapshot::{CheckState, CheckView, Evidence, Forced, ForcedView, Level};
-use super::time::Time;
+use super::time::{Time, plain};
 use crate::limits::DEADLINE_SLACK;
 
 #[derive(Debug)]
@@ -328,8 +328,8 @@ impl Check {
             CheckState::Pending if self.last.is_none() => "no result yet".to_owned(),
             CheckState::Pending if last.is_empty() => "not enough results yet".to_owned(),
             CheckState::Pending => format!("not decided yet: {last}"),
-            CheckState::Stale if last.is_empty() => format!("no fresh result for {:?}", plan.max_age),
-            CheckState::Stale => format!("no fresh result for {:?}; last: {last}", plan.max_age),
+            CheckState::Stale if last.is_empty() => format!("no fresh result for {}", plain(plan.max_age)),
+            CheckState::Stale => format!("no fresh result for {}; last: {last}", plain(plan.max_age)),
             CheckState::Skipped => format!("depends on {}, which is down", self.parent_down),
         }
     }

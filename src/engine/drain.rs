@@ -57,7 +57,7 @@ impl Drain {
         };
         match to {
             DrainPhase::Finishing => self.finishing_since = now,
-            DrainPhase::Done => self.cut_off = !self.is_idle(),
+            DrainPhase::Done => self.cut_off = self.in_flight > 0,
             DrainPhase::Serving | DrainPhase::Propagating => {}
         }
         self.phase = to;

@@ -253,7 +253,7 @@ impl Engine {
         }
         if let Some((attempt, started)) = check.overdue(self.now) {
             self.outputs.push_back(Output::Cancel { check: id, attempt });
-            let reason = format!("no result by the deadline of {:?}", plan.timeout);
+            let reason = format!("no result by the deadline of {}", time::plain(plan.timeout));
             let outcome = Outcome::fail(Fault::Timeout, reason, self.now.since(started));
             self.count(id, attempt, &outcome);
         }

@@ -65,3 +65,26 @@ impl fmt::Display for Time {
         write!(f, "{:.3}s", self.as_secs_f64())
     }
 }
+
+/// A span as a configuration file would say it: `5m`, `1h 30m`, `1.5s`.
+pub(super) fn plain(span: Duration) -> String {
+    let whole = span.as_secs();
+    if span.subsec_nanos() > 0 || whole < 60 {
+        return format!("{span:?}");
+    }
+    let parts = [(whole / 3600, "h"), (whole / 60 % 60, "m"), (whole % 60, "s")];
+    let shown: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_reads_as_a_file_would_say_it() {
+        let said = |millis| plain(Duration::from_millis(millis));
+        assert_eq!([said(1500), said(59_000), said(300_000)], ["1.5s", "59s", "5m"]);
+        assert_eq!([said(3_600_000), said(5_430_000), said(0)], ["1h", "1h 30m 30s", "0ns"]);
+    }
+}

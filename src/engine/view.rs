@@ -8,6 +8,7 @@ use super::snapshot::{
     BackendView, Cause, CheckView, DoubtView, Gate, GateView, GroupView, InstancePhase, Level, Next, Snapshot, Status,
     Why,
 };
+use super::time::plain;
 use super::{Engine, check_id};
 use crate::limits::GATE_REASONS;
 
@@ -150,9 +151,9 @@ impl Engine {
         let more = if waits.len() > 3 { format!(" and {} more", waits.len() - 3) } else { String::new() };
         let since = self.instance.since();
         if self.is_overdue() {
-            let budget = self.plan.startup.budget;
+            let budget = plain(self.plan.startup.budget);
             let waits = if shown.is_empty() { "a new model server".to_owned() } else { shown + &more };
-            let text = format!("the startup budget of {budget:?} is spent, still waiting for {waits}");
+            let text = format!("the startup budget of {budget} is spent, still waiting for {waits}");
             return Why { cause: Cause::StartupBudget, since, text };
         }
         Why { cause: Cause::Starting, since, text: format!("the model server is starting: waiting for {shown}{more}") }
@@ -167,8 +168,11 @@ impl Engine {
             return Why { cause: Cause::Doubt, since, text: format!("a verdict is withheld: {reason}") };
         }
         let budget = self.plan.health.restart_budget;
-        let text =
-            format!("the restart budget is spent ({} per {:?}): a restart is held back", budget.count, budget.window);
+        let text = format!(
+            "the restart budget is spent ({} per {}): a restart is held back",
+            budget.count,
+            plain(budget.window)
+        );
         Why { cause: Cause::RestartBudget, since: self.gates[Gate::Health as usize].since, text }
     }
 

@@ -4,7 +4,7 @@
 //! seconds, how `le` is spelled, what is escaped in a HELP, exemplars and units.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use super::PageFormat;
@@ -87,10 +87,12 @@ fn is_name(name: &str, also: impl Fn(u8) -> bool) -> bool {
     bytes.first().is_some_and(|b| !b.is_ascii_digit()) && bytes.iter().all(|&b| b.is_ascii_alphanumeric() || also(b))
 }
 
-/// Writes a family with its metadata; a family without points is not written.
-pub(super) fn write(page: &mut String, family: &Family<'_>, format: PageFormat) {
+/// Writes a family with its metadata; a family without points is not written. `written` holds the names that
+/// are on the page: two families can come to the same name in one format (`a_info` and the info `a` in text), and
+/// a second `# TYPE` of a name makes a Prometheus refuse the page. The first one stays.
+pub(super) fn write(page: &mut String, family: &Family<'_>, format: PageFormat, written: &mut HashSet<String>) {
     for part in parts(family, format) {
-        part.write(page, family, format);
+        part.write(page, family, format, written);
     }
 }
 
@@ -173,12 +175,15 @@ fn single(suffix: &'static str) -> &'static [&'static str] {
 }
 
 impl Part {
-    fn write(&self, page: &mut String, family: &Family<'_>, format: PageFormat) {
+    fn write(&self, page: &mut String, family: &Family<'_>, format: PageFormat, written: &mut HashSet<String>) {
         let mut points = family.points.iter().filter(|point| self.suffixes.contains(&point.suffix)).peekable();
         if points.peek().is_none() {
             return;
         }
         let name = format!("{}{}", family.name, self.name);
+        if !written.insert(name.clone()) {
+            return;
+        }
         if let Some(help) = family.help {
             page.push_str("# HELP ");
             page.push_str(&name);

@@ -67,8 +67,9 @@ impl<'a> Merge<'a> {
 
     pub(super) fn render(&self, format: PageFormat) -> String {
         let mut page = String::with_capacity(64 * 1024);
+        let mut written = HashSet::new();
         for family in &self.families {
-            exposition::write(&mut page, family, format);
+            exposition::write(&mut page, family, format, &mut written);
         }
         page.push_str(&self.about);
         if format == PageFormat::OpenMetrics {
@@ -249,6 +250,14 @@ mod tests {
         for line in lines {
             assert!(has(page, line), "no line {line:?} in\n{page}");
         }
+    }
+
+    #[test]
+    fn two_families_that_come_to_one_name_are_one_on_the_page() {
+        let theirs = "a_info 1\n# TYPE a info\na_info{x=\"y\"} 1\n# EOF\n";
+        let text = merged(theirs, OM, PageFormat::Text);
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE a_info ")).count(), 1, "{text}");
+        assert_lines(&text, &["a_info 1"]);
     }
 
     #[test]

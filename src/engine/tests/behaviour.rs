@@ -218,7 +218,7 @@ fn health_passes_while_starting_within_budget_and_fails_past_it() {
     assert_eq!(world.statuses(), [Status::Fail, Status::Fail, Status::Fail]);
     let why = &world.engine.snapshot().health.why[0];
     assert_eq!(why.cause, Cause::StartupBudget);
-    assert!(why.text.contains("60s") && why.text.contains("model"), "{}", why.text);
+    assert!(why.text.contains("budget of 1m") && why.text.contains("model"), "{}", why.text);
 }
 
 #[test]

@@ -132,7 +132,8 @@ impl Download {
                 if let Some(exchange) = &self.exchange {
                     exchange.passed(frame.data_ref().map_or(0, Bytes::len));
                 }
-                self.end_if_whole();
+                // Nothing follows trailers.
+                if frame.is_trailers() { self.end() } else { self.end_if_whole() }
             }
             Poll::Ready(None) => self.end(),
             Poll::Ready(Some(Err(_))) => {

@@ -9,8 +9,10 @@
 
 mod bind;
 mod body;
+mod channels;
 mod connection;
 mod counters;
+mod dial;
 mod durations;
 mod forward;
 mod headers;
@@ -41,7 +43,7 @@ pub use upstreams::UpstreamsError;
 pub use worker::{Order, worker};
 
 use crate::clock::Clock;
-use crate::config::{Algorithm, Config};
+use crate::config::{Algorithm, Config, UpstreamProtocol};
 use crate::engine::{BackendId, Cause, DrainPhase, Sign, Snapshot, Status};
 use crate::publish::Published;
 use upstreams::{Upstreams, Weighted};
@@ -90,6 +92,7 @@ struct Limits {
     client_idle: Duration,
     max_connections: usize,
     forwarded_headers: bool,
+    protocol: UpstreamProtocol,
 }
 
 /// Whether requests may pass: the judgement, brought down to one word when it changes.
@@ -204,6 +207,7 @@ impl Limits {
             client_idle: traffic.client_idle,
             max_connections: traffic.max_connections,
             forwarded_headers: traffic.forwarded_headers,
+            protocol: config.upstream.protocol,
         }
     }
 }

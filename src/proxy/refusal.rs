@@ -3,6 +3,8 @@
 //! One closed list of reasons: the metric label, the `x-probegate-reason` header and the body's `error` are
 //! the same word. A refusal names the deciding check at most; evidence is for the probe and admin listeners.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -11,6 +13,9 @@ use crate::limits;
 
 /// The header that tells our own answers from the model server's.
 pub const REASON_HEADER: HeaderName = HeaderName::from_static("x-probegate-reason");
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Why a request got no answer of the model server's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,6 +122,22 @@ impl Reason {
         matches!(self, Self::Draining | Self::NoUpstream | Self::NotReady | Self::QueueFull)
     }
 
+    /// The status for a gRPC client: exhausted where the limit is ours, else unavailable, which it may retry.
+    const fn grpc_status(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            // INTERNAL: such a request is never well formed gRPC.
+            Self::BadRequest | Self::UpstreamInvalid | Self::UriTooLong => "13",
+            // UNIMPLEMENTED
+            Self::ConnectUnsupported => "12",
+            // DEADLINE_EXCEEDED: unlike an unavailable server, this one has begun the work.
+            Self::FirstByteTimeout => "4",
+            // RESOURCE_EXHAUSTED
+            Self::QueueFull => "8",
+            // UNAVAILABLE
+            _ => "14",
+        })
+    }
+
     const fn message(self) -> &'static str {
         match self {
             Self::BadRequest => "the request is malformed",
@@ -151,14 +172,31 @@ impl Reason {
         response
     }
 
-    fn body(self, about: Option<&str>) -> Bytes {
-        let message = match about {
+    /// The same for a gRPC client: a head alone, whose fields are the trailers too.
+    pub(super) fn grpc_response(self, about: Option<&str>) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::new());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(GRPC_STATUS, self.grpc_status());
+        headers.insert(GRPC_MESSAGE, grpc_message(&self.text(about)));
+        headers.insert(REASON_HEADER, HeaderValue::from_static(self.as_str()));
+        if self.retryable() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(limits::RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+
+    fn text(self, about: Option<&str>) -> String {
+        match about {
             Some(check) => format!("{}: {check}", self.message()),
             None => self.message().to_owned(),
-        };
+        }
+    }
+
+    fn body(self, about: Option<&str>) -> Bytes {
         let mut body = serde_json::Map::new();
         body.insert("error".to_owned(), self.as_str().into());
-        body.insert("message".to_owned(), message.into());
+        body.insert("message".to_owned(), self.text(about).into());
         if self.retryable() {
             body.insert("retry_after".to_owned(), limits::RETRY_AFTER_SECONDS.into());
         }
@@ -166,6 +204,20 @@ impl Reason {
         text.push('\n');
         Bytes::from(text)
     }
+}
+
+/// Percent-encoded as the gRPC protocol wants it: printable ASCII stays, but for the sign itself.
+fn grpc_message(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' => encoded.push_str("%25"),
+            b' '..=b'~' => encoded.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static("refused"))
 }
 
 #[cfg(test)]
@@ -189,6 +241,17 @@ mod tests {
         assert_eq!(body["error"], "not_ready");
         assert_eq!(body["message"], "the model server is not ready: redis \"a\"");
         assert_eq!(body["retry_after"], 1);
+    }
+
+    #[test]
+    fn a_grpc_client_is_told_by_status_and_message_in_the_head() {
+        let response = Reason::NotReady.grpc_response(Some("caf\u{e9} 100%"));
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "14");
+        assert_eq!(response.headers()["grpc-message"], "the model server is not ready: caf%C3%A9 100%25");
+        assert_eq!(response.headers()["x-probegate-reason"], "not_ready");
+        assert!(response.body().is_empty());
+        assert_eq!(Reason::QueueFull.grpc_response(None).headers()["grpc-status"], "8");
     }
 
     #[test]

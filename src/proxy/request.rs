@@ -7,15 +7,17 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::Answer;
 use super::connection::Conn;
-use super::forward::{self, Ticket};
+use super::forward::{self, Ticket, Way};
+use super::headers::Hop;
 use super::refusal::Reason;
 use super::{Passage, headers};
+use crate::config::UpstreamProtocol;
 
 /// Answers one request: forwards it, or says why not.
 pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
@@ -25,23 +27,57 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
         return Ok(answer.map(Answer::Own));
     }
     let limits = conn.worker.shared.limits();
+    let from = Asker::of(&request);
     let ticket = match admit(&conn, limits.max_in_flight) {
         Ok(ticket) => ticket,
-        Err(reason) => return Ok(refuse(&conn, reason)),
+        Err(reason) => return Ok(refuse(&conn, reason, from)),
     };
-    let upgrading = match headers::prepare_request(&mut request, conn.peer.ip(), limits.forwarded_headers) {
-        Ok(upgrading) => upgrading,
+    let hop = hop_of(limits.protocol, &request);
+    let tunnel = match headers::prepare_request(&mut request, conn.peer.ip(), limits.forwarded_headers, hop) {
+        Ok(tunnel) => tunnel,
         Err(reason) => {
             ticket.fail(reason);
-            return Ok(refusal(&conn, reason));
+            return Ok(refusal(&conn, reason, from));
         }
     };
-    let answered = forward::forward(ticket, request, upgrading, limits).await;
-    let mut response = answered.unwrap_or_else(|reason| refusal(&conn, reason));
+    let answered = forward::forward(ticket, request, Way { hop, tunnel }, limits).await;
+    let mut response = answered.unwrap_or_else(|reason| refusal(&conn, reason, from));
     if conn.worker.shared.passage() == Passage::Draining {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        say_goodbye(&conn, &mut response, from);
     }
     Ok(response)
+}
+
+/// In which words a client understands a refusal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asker {
+    Http1,
+    Http2,
+    /// Over HTTP/2: nothing else carries its trailers.
+    Grpc,
+}
+
+impl Asker {
+    fn of<B>(request: &Request<B>) -> Self {
+        if request.version() != Version::HTTP_2 {
+            return Self::Http1;
+        }
+        let grpc =
+            request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        if grpc { Self::Grpc } else { Self::Http2 }
+    }
+}
+
+fn hop_of<B>(protocol: UpstreamProtocol, request: &Request<B>) -> Hop {
+    match protocol {
+        UpstreamProtocol::Http1 => Hop::Http1,
+        UpstreamProtocol::H2c => Hop::Http2,
+        // What speaks WebSocket mostly speaks HTTP/1.1 only.
+        UpstreamProtocol::Auto if request.version() == Version::HTTP_2 && request.method() != Method::CONNECT => {
+            Hop::Http2
+        }
+        UpstreamProtocol::Auto => Hop::Http1,
+    }
 }
 
 fn probe(conn: &Conn, request: &Request<Incoming>) -> Option<Response<Bytes>> {
@@ -67,18 +103,32 @@ fn admit(conn: &Rc<Conn>, max_in_flight: Option<usize>) -> Result<Ticket, Reason
 }
 
 /// Counts and answers a request that was not admitted.
-fn refuse(conn: &Conn, reason: Reason) -> Response<Answer> {
+fn refuse(conn: &Conn, reason: Reason, to: Asker) -> Response<Answer> {
     conn.enter();
     conn.worker.counters().refuse(reason);
     conn.leave(conn.worker.now());
-    refusal(conn, reason)
+    refusal(conn, reason, to)
 }
 
-fn refusal(conn: &Conn, reason: Reason) -> Response<Answer> {
+fn refusal(conn: &Conn, reason: Reason, to: Asker) -> Response<Answer> {
     let about = if reason == Reason::NotReady { conn.worker.shared.deciding_check() } else { None };
-    let mut response = reason.response(about.as_deref()).map(Answer::Own);
+    let said = match to {
+        Asker::Grpc => reason.grpc_response(about.as_deref()),
+        Asker::Http1 | Asker::Http2 => reason.response(about.as_deref()),
+    };
+    let mut response = said.map(Answer::Own);
     if reason == Reason::Draining {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        say_goodbye(conn, &mut response, to);
     }
     response
+}
+
+/// The client's next request is to go elsewhere.
+fn say_goodbye(conn: &Conn, response: &mut Response<Answer>, to: Asker) {
+    match to {
+        Asker::Http1 => {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Asker::Http2 | Asker::Grpc => conn.retire(),
+    }
 }

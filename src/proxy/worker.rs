@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::MissedTickBehavior;
 
+use super::channels::Channels;
 use super::connection::{self, Connections};
 use super::counters::WorkerCounters;
 use super::pool::Pool;
@@ -37,6 +38,7 @@ pub(super) struct Worker {
     index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) pool: RefCell<Pool>,
+    pub(super) channels: RefCell<Channels>,
     pub(super) connections: Connections,
     last_sign: Cell<Option<Time>>,
 }
@@ -57,6 +59,7 @@ pub fn worker(
         index,
         shared,
         pool: RefCell::default(),
+        channels: RefCell::default(),
         connections: Connections::default(),
         last_sign: Cell::new(None),
     });
@@ -125,6 +128,7 @@ async fn tick(worker: Rc<Worker>) {
         let setup = worker.shared.setup.load_full();
         let Limits { upstream_idle, client_idle, .. } = setup.limits;
         worker.pool.borrow_mut().sweep(now, upstream_idle, |address| setup.upstreams.contains(address));
+        worker.channels.borrow_mut().sweep(now, upstream_idle, |address| setup.upstreams.contains(address));
         worker.connections.sweep(now, client_idle);
     }
 }

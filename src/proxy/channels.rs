@@ -58,7 +58,7 @@ impl Channels {
 impl Slot {
     /// The connection, if there is one that lives.
     pub(super) fn live(&self) -> Option<Rc<Channel>> {
-        self.current.borrow().as_ref().filter(|channel| !channel.sender.borrow().is_closed()).cloned()
+        self.current.borrow().as_ref().filter(|channel| !channel.is_closed()).cloned()
     }
 
     /// Waits for the turn to dial. Somebody else may have done so meanwhile: look again.
@@ -77,7 +77,7 @@ impl Slot {
         let current = &mut *self.current.borrow_mut();
         let keep = current.as_ref().is_some_and(|channel| {
             let busy = 1 < Rc::strong_count(channel);
-            wanted && !channel.sender.borrow().is_closed() && (busy || now.since(channel.used.get()) < max_idle)
+            wanted && !channel.is_closed() && (busy || now.since(channel.used.get()) < max_idle)
         });
         if !keep {
             *current = None;
@@ -89,6 +89,10 @@ impl Channel {
     /// A request's last byte has come.
     pub(super) fn used(&self, now: Time) {
         self.used.set(now);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.borrow().is_closed()
     }
 
     /// For the time of a call: sending does not wait.

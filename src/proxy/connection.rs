@@ -32,6 +32,7 @@ pub(super) struct Conn {
     active: Cell<u32>,
     /// Whether a whole head, or HTTP/2's preface, ever came.
     greeted: Cell<bool>,
+    http2: Cell<bool>,
     /// Since when nothing is active.
     idle_since: Cell<Time>,
     expired: Cell<bool>,
@@ -51,6 +52,11 @@ impl Conn {
     pub(super) fn leave(&self, now: Time) {
         self.active.set(self.active.get().saturating_sub(1));
         self.idle_since.set(now);
+    }
+
+    /// Whether the client speaks HTTP/2.
+    pub(super) fn over_http2(&self) -> bool {
+        self.http2.get()
     }
 
     /// Ends the connection once what is active on it is over. HTTP/1 says so in a header instead.
@@ -167,6 +173,7 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
         peer,
         active: Cell::new(0),
         greeted: Cell::new(false),
+        http2: Cell::new(false),
         idle_since: Cell::new(now),
         expired: Cell::new(false),
         retiring: Cell::new(false),
@@ -226,6 +233,7 @@ async fn drive_http1(conn: &Rc<Conn>, stream: Rewound<TcpStream>) {
 /// HTTP/2 ends with a farewell: a stream that crosses it is known not to have been served, and may go elsewhere.
 async fn drive_http2(conn: &Rc<Conn>, stream: Rewound<TcpStream>) {
     conn.greeted.set(true);
+    conn.http2.set(true);
     let service = service_fn(|request| request::serve(Rc::clone(conn), request));
     let mut http = pin!(http2_builder().serve_connection(TokioIo::new(stream), service));
     let mut told_at = None;

@@ -15,6 +15,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::body::{Answer, Upload};
@@ -236,7 +237,8 @@ async fn exchange(
     }
 }
 
-/// The same over the connection that all share. One that was new and died is not tried again.
+/// The same over the connection that all share. A stream that was reset says that the server did not want it:
+/// only where the whole connection died, and was not new, is the request sent again, and once.
 async fn exchange_shared(
     conn: &Rc<Conn>,
     mut request: Request<Upload>,
@@ -244,7 +246,7 @@ async fn exchange_shared(
 ) -> Result<(Response<Incoming>, Lease), Reason> {
     let worker = &conn.worker;
     let mut picked = pick(conn, &request, None).ok_or(Reason::NoUpstream)?;
-    let mut second = false;
+    let (mut second, mut retried) = (false, false);
     loop {
         headers::add_missing_host(&mut request, Hop::Http2, picked.address);
         let live = worker.channels.borrow_mut().slot(picked.address).live();
@@ -260,15 +262,21 @@ async fn exchange_shared(
                 }
             },
         };
-        let spare = if new { None } else { spare_of(&request) };
+        let last = new || retried;
+        let spare = if last { None } else { spare_of(&request) };
         let sending = channel.sender().try_send_request(request);
         request = match sent(sending, limits.first_byte_timeout).await {
             Sent::Answered(response) => return Ok((response, Lease::Shared(channel))),
-            Sent::HandedBack(_) if new => return Err(Reason::UpstreamReset),
-            Sent::HandedBack(back) => back,
-            Sent::Failed(reason @ Reason::UpstreamReset) => spare.ok_or(reason)?,
+            Sent::HandedBack(back) if !last => back,
+            Sent::HandedBack(_) => return Err(Reason::UpstreamReset),
+            Sent::Failed(reason @ Reason::UpstreamReset) => {
+                // The streams of a dead connection hear of it before the connection's own task does.
+                yield_now().await;
+                spare.filter(|_| channel.is_closed()).ok_or(reason)?
+            }
             Sent::Failed(reason) => return Err(reason),
         };
+        retried = true;
     }
 }
 

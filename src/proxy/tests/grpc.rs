@@ -98,7 +98,10 @@ impl tonic::server::StreamingService<Bytes> for Echo {
                     let Ok(message) = message else { return };
                     let told = match &message[..] {
                         b"fail" => to.send(Err(tonic::Status::data_loss("gr\u{fc}n %"))).await,
-                        b"stall" => return to.closed().await,
+                        b"stall" => {
+                            let _ = to.send(Ok(message)).await;
+                            return to.closed().await;
+                        }
                         _ => to.send(Ok(message)).await,
                     };
                     if told.is_err() {
@@ -284,10 +287,9 @@ async fn a_stream_that_the_client_drops_is_cancelled_at_the_server() {
     let plane = Plane::start(&[server.address], Setting::default());
     let mut client = client(&plane).await;
     let (send, mut received) = open(&mut client).await;
-    send.send(Bytes::from_static(b"x")).await.unwrap();
+    send.send(Bytes::from_static(b"stall")).await.unwrap();
     within(received.next()).await.unwrap().unwrap();
-    // Its own end stays open: only the cancellation tells.
-    drop(received);
+    drop((send, received));
     assert_eq!(server.saw().await, Seen::Cancelled);
     plane.until("over", |c| c.in_flight() == 0).await;
     // The shared connection lives on.

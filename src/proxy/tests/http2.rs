@@ -234,6 +234,100 @@ async fn a_server_that_speaks_no_http2_is_said_to_be_at_fault() {
 }
 
 #[tokio::test]
+async fn a_stream_that_the_server_resets_is_not_tried_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plane = Plane::start(&[listener.local_addr().unwrap()], Setting::default());
+    let mut client = client(&plane).await;
+    let server = async {
+        let mut server = Wire::new(within(listener.accept()).await.unwrap().0);
+        server.exactly(PREFACE.len()).await;
+        server.send(SETTINGS).await;
+        // Three requests are three streams, and each is reset once.
+        for stream in [1, 3, 5] {
+            // HEADERS
+            frame_of(&mut server, 1).await.unwrap();
+            // RST_STREAM, INTERNAL_ERROR
+            server.send(frame(3, 0, stream, &[0, 0, 0, 2])).await;
+        }
+        server
+    };
+    let asking = async {
+        for _ in 0..3 {
+            assert_eq!(within(client.send_request(request("GET", "/", ""))).await.unwrap().status(), 502);
+        }
+    };
+    let (mut server, ()) = tokio::join!(server, asking);
+    let more = tokio::time::timeout(Duration::from_millis(50), frame_of(&mut server, 1)).await;
+    assert!(more.is_err(), "a request was sent again");
+}
+
+/// A connection from the proxy, greeted, with its first request answered.
+async fn accept_and_answer(listener: &TcpListener) -> Wire {
+    let mut server = Wire::new(within(listener.accept()).await.unwrap().0);
+    server.exactly(PREFACE.len()).await;
+    server.send(SETTINGS).await;
+    frame_of(&mut server, 1).await.unwrap();
+    // HEADERS, END_STREAM and END_HEADERS: 200.
+    server.send(frame(1, 5, 1, &[0x88])).await;
+    server
+}
+
+#[tokio::test]
+async fn a_safe_request_is_sent_again_where_the_shared_connection_died_and_no_other() {
+    for (method, body, expected) in [("GET", "", 200), ("POST", "x", 502)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plane = Plane::start(&[listener.local_addr().unwrap()], Setting::default());
+        let mut client = client(&plane).await;
+        let server = async {
+            let mut first = accept_and_answer(&listener).await;
+            frame_of(&mut first, 1).await.unwrap();
+            drop(first);
+            if expected == 200 { Some(accept_and_answer(&listener).await) } else { None }
+        };
+        let asking = async {
+            assert_eq!(within(client.send_request(request("GET", "/", ""))).await.unwrap().status(), 200);
+            within(client.send_request(request(method, "/", body))).await.unwrap().status()
+        };
+        let (_server, status) = tokio::join!(server, asking);
+        assert_eq!(status, expected, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cancelled_never_looks_whole() {
+    let model = Model::start().await;
+    let plane = Plane::start(&[model.address], over(UpstreamProtocol::Http1));
+    let mut wire = plane.client().await;
+    // POST http://m/, then half a body, then CANCEL.
+    let post = [0x83, 0x86, 0x84, 0x41, 1, b'm'];
+    wire.send([PREFACE, &SETTINGS[..], &frame(1, 4, 1, &post), &frame(0, 0, 1, b"half")].concat()).await;
+    let mut server = model.accept().await;
+    server.until("half\r\n").await;
+    wire.send(frame(3, 0, 1, &[0, 0, 0, 8])).await;
+    assert_eq!(server.closed().await, "", "an end was made up");
+    plane.until("counted", |c| c.refused(Reason::ClientGone) == 1 && c.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cancelled_within_its_length_never_looks_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plane = Plane::start(&[listener.local_addr().unwrap()], over(UpstreamProtocol::H2c));
+    let mut client = plane.client().await;
+    client.send(get("/")).await;
+    let mut server = Wire::new(within(listener.accept()).await.unwrap().0);
+    server.exactly(PREFACE.len()).await;
+    server.send(SETTINGS).await;
+    frame_of(&mut server, 1).await.unwrap();
+    // 200 with `content-length: 9`, four bytes, then CANCEL.
+    server.send(frame(1, 4, 1, &[0x88, 0x5c, 1, b'9'])).await;
+    server.send(frame(0, 0, 1, b"half")).await;
+    client.until("half").await;
+    server.send(frame(3, 0, 1, &[0, 0, 0, 8])).await;
+    assert_eq!(client.closed().await, "");
+    plane.until("counted", |c| c.refused(Reason::UpstreamAborted) == 1 && c.in_flight() == 0).await;
+}
+
+#[tokio::test]
 async fn a_draining_instance_says_farewell() {
     let (address, _heard) = model_over_http2().await;
     let plane = Plane::start(&[address], Setting::default());

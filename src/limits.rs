@@ -203,3 +203,9 @@ pub const H2_CLIENT_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const H2_UPSTREAM_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// A client connection that was told to end has so long to say its last.
 pub const H2_LAST_WORDS: Duration = Duration::from_secs(1);
+/// A request that waits for a model server whose port is closed looks again this often.
+pub const HOLD_STEP: Duration = Duration::from_millis(100);
+/// How long a request waits in a queue that does not say: longer, and its client has given up.
+pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests that one worker holds at once; each is a head and a task in memory.
+pub const HELD_MAX: u64 = 10_000;

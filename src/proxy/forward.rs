@@ -7,7 +7,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::UPGRADE;
@@ -18,6 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::admission::{self, Place};
 use super::body::{Answer, Upload};
 use super::channels::Channel;
 use super::connection::Conn;
@@ -34,7 +34,8 @@ pub(super) struct Ticket {
     began: Time,
     /// The model server's status, once its head is there.
     code: u16,
-    limited: bool,
+    /// Held until the end, where places are limited.
+    _place: Option<Place>,
     /// When it ended, once it has and has been counted.
     settled: Option<Time>,
 }
@@ -69,11 +70,10 @@ enum Sent {
 }
 
 impl Ticket {
-    /// `limited`: it holds a place under `max_in_flight`.
-    pub(super) fn new(conn: &Rc<Conn>, limited: bool) -> Self {
+    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Option<Place>) -> Self {
         conn.enter();
         conn.worker.counters().begin();
-        Self { conn: Rc::clone(conn), began: conn.worker.now(), code: 0, limited, settled: None }
+        Self { conn: Rc::clone(conn), began, code: 0, _place: place, settled: None }
     }
 
     fn answered(&mut self, code: StatusCode) {
@@ -111,9 +111,6 @@ impl Drop for Ticket {
             worker.now()
         });
         worker.counters().end();
-        if self.limited {
-            worker.shared.counters.limited.fetch_sub(1, Ordering::Relaxed);
-        }
         self.conn.leave(ended);
     }
 }
@@ -153,8 +150,8 @@ pub(super) async fn forward(
     let conn = Rc::clone(&ticket.conn);
     let request = request.map(|body| Upload::new(body, Rc::clone(&conn)));
     let done = match way.hop {
-        Hop::Http1 => exchange(&conn, request, limits).await,
-        Hop::Http2 => exchange_shared(&conn, request, limits).await,
+        Hop::Http1 => exchange(&conn, request, limits, ticket.began).await,
+        Hop::Http2 => exchange_shared(&conn, request, limits, ticket.began).await,
     };
     match done {
         Ok((response, lease)) => answer(ticket, response, lease, client),
@@ -203,9 +200,13 @@ async fn exchange(
     conn: &Rc<Conn>,
     mut request: Request<Upload>,
     limits: Limits,
+    began: Time,
 ) -> Result<(Response<Incoming>, Lease), Reason> {
     let worker = &conn.worker;
-    let mut picked = pick(conn, &request, None).ok_or(Reason::NoUpstream)?;
+    let mut picked = match pick(conn, &request, None) {
+        Some(picked) => picked,
+        None => Box::pin(await_upstream(conn, &request, Reason::NoUpstream, limits, began)).await?,
+    };
     let mut second = false;
     loop {
         let address = picked.address;
@@ -230,10 +231,15 @@ async fn exchange(
                     Sent::Failed(reason) => Err(reason),
                 };
             }
-            Err(reason) if second => return Err(reason),
-            Err(reason) => picked = pick(conn, &request, Some(address)).ok_or(reason)?,
+            Err(reason) => {
+                let other = if second { None } else { pick(conn, &request, Some(address)) };
+                second = true;
+                picked = match other {
+                    Some(other) => other,
+                    None => Box::pin(await_upstream(conn, &request, reason, limits, began)).await?,
+                };
+            }
         }
-        second = true;
     }
 }
 
@@ -243,9 +249,13 @@ async fn exchange_shared(
     conn: &Rc<Conn>,
     mut request: Request<Upload>,
     limits: Limits,
+    began: Time,
 ) -> Result<(Response<Incoming>, Lease), Reason> {
     let worker = &conn.worker;
-    let mut picked = pick(conn, &request, None).ok_or(Reason::NoUpstream)?;
+    let mut picked = match pick(conn, &request, None) {
+        Some(picked) => picked,
+        None => Box::pin(await_upstream(conn, &request, Reason::NoUpstream, limits, began)).await?,
+    };
     let (mut second, mut retried) = (false, false);
     loop {
         headers::add_missing_host(&mut request, Hop::Http2, picked.address);
@@ -254,10 +264,13 @@ async fn exchange_shared(
             Some(channel) => (channel, false),
             None => match Box::pin(dial::http2(worker, picked, limits.connect_timeout)).await {
                 Ok(dialled) => dialled,
-                Err(reason) if second => return Err(reason),
                 Err(reason) => {
+                    let other = if second { None } else { pick(conn, &request, Some(picked.address)) };
                     second = true;
-                    picked = pick(conn, &request, Some(picked.address)).ok_or(reason)?;
+                    picked = match other {
+                        Some(other) => other,
+                        None => Box::pin(await_upstream(conn, &request, reason, limits, began)).await?,
+                    };
                     continue;
                 }
             },
@@ -278,6 +291,23 @@ async fn exchange_shared(
         };
         retried = true;
     }
+}
+
+/// Nobody is there. While the request may be held, the model server may be on its way back: not a byte was sent.
+async fn await_upstream(
+    conn: &Conn,
+    request: &Request<Upload>,
+    reason: Reason,
+    limits: Limits,
+    began: Time,
+) -> Result<Picked, Reason> {
+    let nobody = matches!(reason, Reason::NoUpstream | Reason::UpstreamRefused);
+    while nobody && admission::pause(conn, began, limits.hold).await {
+        if let Some(picked) = pick(conn, request, None) {
+            return Ok(picked);
+        }
+    }
+    Err(reason)
 }
 
 fn pick(conn: &Conn, request: &Request<Upload>, except: Option<SocketAddr>) -> Option<Picked> {

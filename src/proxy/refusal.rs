@@ -24,6 +24,8 @@ pub enum Reason {
     BadRequest,
     /// The client left. Counted, never sent.
     ClientGone,
+    /// As many client connections as allowed. Said without reading a request.
+    ConnectionsFull,
     /// CONNECT, or an upgrade that cannot be carried.
     ConnectUnsupported,
     /// The drain's time for new requests is over.
@@ -34,8 +36,10 @@ pub enum Reason {
     NoUpstream,
     /// The readiness gate fails.
     NotReady,
-    /// As many requests in flight as allowed.
+    /// As many requests in flight as allowed, and as many that wait.
     QueueFull,
+    /// It waited for its turn for as long as it may.
+    QueueTimeout,
     /// The model server's answer broke off after its head. Counted, never sent.
     UpstreamAborted,
     /// No connection to the model server in time.
@@ -54,15 +58,17 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::ClientGone,
+        Self::ConnectionsFull,
         Self::ConnectUnsupported,
         Self::Draining,
         Self::FirstByteTimeout,
         Self::NoUpstream,
         Self::NotReady,
         Self::QueueFull,
+        Self::QueueTimeout,
         Self::UpstreamAborted,
         Self::UpstreamConnectTimeout,
         Self::UpstreamInvalid,
@@ -77,12 +83,14 @@ impl Reason {
         match self {
             Self::BadRequest => "bad_request",
             Self::ClientGone => "client_gone",
+            Self::ConnectionsFull => "connections_full",
             Self::ConnectUnsupported => "connect_unsupported",
             Self::Draining => "draining",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::NoUpstream => "no_upstream",
             Self::NotReady => "not_ready",
             Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
             Self::UpstreamAborted => "upstream_aborted",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
@@ -102,10 +110,12 @@ impl Reason {
             Self::FirstByteTimeout => 504,
             Self::UpstreamAborted | Self::UpstreamInvalid | Self::UpstreamReset => 502,
             Self::UriTooLong => 414,
-            Self::Draining
+            Self::ConnectionsFull
+            | Self::Draining
             | Self::NoUpstream
             | Self::NotReady
             | Self::QueueFull
+            | Self::QueueTimeout
             | Self::UpstreamConnectTimeout
             | Self::UpstreamRefused
             | Self::UpstreamUnreachable => 503,
@@ -119,7 +129,15 @@ impl Reason {
 
     /// Whether it counts as shed: the server could not take it now, through no fault of the request.
     pub const fn shed(self) -> bool {
-        matches!(self, Self::Draining | Self::NoUpstream | Self::NotReady | Self::QueueFull)
+        matches!(
+            self,
+            Self::Draining
+                | Self::NoUpstream
+                | Self::NotReady
+                | Self::QueueFull
+                | Self::QueueTimeout
+                | Self::ConnectionsFull
+        )
     }
 
     /// The status for a gRPC client: exhausted where the limit is ours, else unavailable, which it may retry.
@@ -132,7 +150,7 @@ impl Reason {
             // DEADLINE_EXCEEDED: unlike an unavailable server, this one has begun the work.
             Self::FirstByteTimeout => "4",
             // RESOURCE_EXHAUSTED
-            Self::QueueFull => "8",
+            Self::QueueFull | Self::QueueTimeout | Self::ConnectionsFull => "8",
             // UNAVAILABLE
             _ => "14",
         })
@@ -142,11 +160,13 @@ impl Reason {
         match self {
             Self::BadRequest => "the request is malformed",
             Self::ClientGone => "the client left",
+            Self::ConnectionsFull => "too many connections",
             Self::ConnectUnsupported => "CONNECT is not served here",
             Self::Draining => "this instance is shutting down",
             Self::FirstByteTimeout => "the model server did not begin its answer in time",
             Self::NoUpstream => "no model server is in rotation",
             Self::NotReady => "the model server is not ready",
+            Self::QueueTimeout => "too many requests in flight for too long",
             Self::QueueFull => "too many requests in flight",
             Self::UpstreamAborted => "the model server broke off its answer",
             Self::UpstreamConnectTimeout => "the model server did not accept a connection in time",

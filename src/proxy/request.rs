@@ -1,16 +1,17 @@
 //! One request: may it pass, and where to.
 //!
-//! The gate is one atomic word that the driver sets when the judgement changes; here it is only read.
+//! Whether it may pass is one atomic word that the driver sets when the judgement changes; here it is only read.
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 
+use super::admission::{self, Place, Terms};
 use super::body::Answer;
 use super::connection::Conn;
 use super::forward::{self, Ticket, Way};
@@ -18,6 +19,7 @@ use super::headers::Hop;
 use super::refusal::Reason;
 use super::{Passage, headers};
 use crate::config::UpstreamProtocol;
+use crate::limits;
 
 /// Answers one request: forwards it, or says why not.
 pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
@@ -26,12 +28,20 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
         conn.leave(conn.worker.now());
         return Ok(answer.map(Answer::Own));
     }
-    let limits = conn.worker.shared.limits();
     let from = Asker::of(&request);
-    let ticket = match admit(&conn, limits.max_in_flight) {
-        Ok(ticket) => ticket,
-        Err(reason) => return Ok(refuse(&conn, reason, from)),
+    let shared = &conn.worker.shared;
+    let (mut limits, terms) = shared.rules(request.uri().path());
+    limits.hold = terms.hold;
+    let began = conn.worker.now();
+    let place = match admission::at_once(shared.passage(), &terms) {
+        Some(place) => place,
+        // Boxed: rare, and its state would make every connection's larger.
+        None => match Box::pin(wait(&conn, &terms, &request)).await {
+            Ok(place) => place,
+            Err(reason) => return Ok(refusal(&conn, reason, from)),
+        },
     };
+    let ticket = Ticket::new(&conn, began, place);
     let hop = hop_of(limits.protocol, &request);
     let tunnel = match headers::prepare_request(&mut request, conn.peer.ip(), limits.forwarded_headers, hop) {
         Ok(tunnel) => tunnel,
@@ -85,29 +95,29 @@ fn probe(conn: &Conn, request: &Request<Incoming>) -> Option<Response<Bytes>> {
     probes.answer(request.method(), request.uri(), request.headers(), conn.peer)
 }
 
-/// The gate and the limit. Admitted, the request is in flight until its ticket ends.
-fn admit(conn: &Rc<Conn>, max_in_flight: Option<usize>) -> Result<Ticket, Reason> {
-    let shared = &conn.worker.shared;
-    match shared.passage() {
-        Passage::Open => {}
-        Passage::NotReady => return Err(Reason::NotReady),
-        Passage::Draining => return Err(Reason::Draining),
-    }
-    let Some(max) = max_in_flight else { return Ok(Ticket::new(conn, false)) };
-    let all = &shared.counters.limited;
-    if all.fetch_add(1, Ordering::Relaxed) >= max {
-        all.fetch_sub(1, Ordering::Relaxed);
-        return Err(Reason::QueueFull);
-    }
-    Ok(Ticket::new(conn, true))
+/// Waits for admission where that is allowed, and counts a request that gets none.
+async fn wait(conn: &Rc<Conn>, terms: &Terms, request: &Request<Incoming>) -> Result<Option<Place>, Reason> {
+    let mut waiting = Waiting { conn, ended: Some(Reason::ClientGone) };
+    conn.enter();
+    let bytes = request.body().size_hint().exact().unwrap_or(limits::TRAFFIC_BUFFER_BYTES_MAX as u64);
+    let admitted = admission::wait(conn, terms, bytes).await;
+    waiting.ended = admitted.as_ref().err().copied();
+    admitted
 }
 
-/// Counts and answers a request that was not admitted.
-fn refuse(conn: &Conn, reason: Reason, to: Asker) -> Response<Answer> {
-    conn.enter();
-    conn.worker.counters().refuse(reason);
-    conn.leave(conn.worker.now());
-    refusal(conn, reason, to)
+/// A request before its admission. Dropped without a word, the client left.
+struct Waiting<'a> {
+    conn: &'a Conn,
+    ended: Option<Reason>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(reason) = self.ended {
+            self.conn.worker.counters().refuse(reason);
+        }
+        self.conn.leave(self.conn.worker.now());
+    }
 }
 
 fn refusal(conn: &Conn, reason: Reason, to: Asker) -> Response<Answer> {

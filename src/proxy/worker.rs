@@ -20,6 +20,7 @@ use super::channels::Channels;
 use super::connection::{self, Connections};
 use super::counters::WorkerCounters;
 use super::pool::Pool;
+use super::refusal::Reason;
 use super::{Limits, Shared};
 use crate::engine::{BackendId, Sign, Time};
 use crate::limits;
@@ -99,7 +100,10 @@ async fn accept(worker: &Rc<Worker>, listener: &tokio::net::TcpListener) {
             Ok((stream, peer)) if worker.connected() => {
                 spawn_local(connection::serve(Rc::clone(worker), stream, peer));
             }
-            Ok((stream, _)) => refuse_connection(stream),
+            Ok((stream, _)) => {
+                worker.counters().refuse(Reason::ConnectionsFull);
+                refuse_connection(stream);
+            }
             // The client left before its turn: nobody's fault.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {

@@ -41,6 +41,14 @@ impl Upload {
     }
 }
 
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.conn.got_body();
+        }
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
     type Error = Broken;
@@ -48,7 +56,12 @@ impl Body for Upload {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        match ready!(Pin::new(&mut *inner).poll_frame(cx)) {
+        let Poll::Ready(frame) = Pin::new(&mut *inner).poll_frame(cx) else {
+            this.conn.awaits_body();
+            return Poll::Pending;
+        };
+        this.conn.got_body();
+        match frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.conn.worker.counters().received(data.len());

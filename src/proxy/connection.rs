@@ -14,6 +14,7 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -35,6 +36,8 @@ pub(super) struct Conn {
     http2: Cell<bool>,
     /// Since when nothing is active.
     idle_since: Cell<Time>,
+    /// Since when the client owes a part of its body. HTTP/1 only: a stream of calls may pause as it likes.
+    owes_since: Cell<Option<Time>>,
     expired: Cell<bool>,
     /// It serves what it has and is told to take no more.
     retiring: Cell<bool>,
@@ -59,6 +62,18 @@ impl Conn {
         self.http2.get()
     }
 
+    /// Nothing more of the body is there, though the model server would take it.
+    pub(super) fn awaits_body(&self) {
+        if self.owes_since.get().is_none() && !self.http2.get() {
+            self.owes_since.set(Some(self.worker.now()));
+        }
+    }
+
+    /// Some of it came, or nobody waits for it any more.
+    pub(super) fn got_body(&self) {
+        self.owes_since.set(None);
+    }
+
     /// Ends the connection once what is active on it is over. HTTP/1 says so in a header instead.
     pub(super) fn retire(&self) {
         self.retiring.set(true);
@@ -66,6 +81,9 @@ impl Conn {
     }
 
     fn overdue(&self, now: Time, client_idle: Duration) -> bool {
+        if self.owes_since.get().is_some_and(|since| client_idle <= now.since(since)) {
+            return true;
+        }
         let patience = if self.greeted.get() { client_idle } else { limits::FIRST_HEAD.min(client_idle) };
         self.active.get() == 0 && now.since(self.idle_since.get()) >= patience
     }
@@ -175,6 +193,7 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
         greeted: Cell::new(false),
         http2: Cell::new(false),
         idle_since: Cell::new(now),
+        owes_since: Cell::new(None),
         expired: Cell::new(false),
         retiring: Cell::new(false),
         waker: OnceCell::new(),
@@ -187,6 +206,9 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     };
     // A small answer must not wait for the client's acknowledgement of the one before. Failing is harmless.
     let _ = stream.set_nodelay(true);
+    // Whoever takes no byte for so long is gone or might as well be: the kernel ends the connection then.
+    let client_idle = conn.worker.shared.limits().client_idle;
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(client_idle));
     drive(&conn, stream).await;
     drop(place);
 }

@@ -193,3 +193,19 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub const SIGN_INTERVAL: Duration = Duration::from_millis(100);
 /// Client connections over all workers: beyond any model server's appetite, below the usual file limit's half.
 pub const TRAFFIC_CONNECTIONS_MAX: usize = 10_000;
+/// Streams on one client connection; more wait at the client. Envoy's number.
+pub const H2_STREAMS_MAX: u32 = 1024;
+/// Of one HTTP/2 stream, at most so many bytes are on their way to a reader that does not read.
+pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Of one client's connection, all streams together.
+pub const H2_CLIENT_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Of the shared connection to a model server: so wide that some clients who do not read do not stop the rest.
+pub const H2_UPSTREAM_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+/// A client connection that was told to end has so long to say its last.
+pub const H2_LAST_WORDS: Duration = Duration::from_secs(1);
+/// A request that waits for a model server whose port is closed looks again this often.
+pub const HOLD_STEP: Duration = Duration::from_millis(100);
+/// How long a request waits in a queue that does not say: longer, and its client has given up.
+pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests that one worker holds at once; each is a head and a task in memory.
+pub const HELD_MAX: u64 = 10_000;

@@ -16,7 +16,6 @@ pub mod report;
 mod route;
 #[cfg(test)]
 mod sample;
-mod sniff;
 
 pub use admin::{AdminAnswers, AdminListener, EventReaders, serve_admin};
 pub use metrics::{MetricsHandle, MetricsService, PageFormat};

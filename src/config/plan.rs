@@ -133,6 +133,35 @@ pub struct Traffic {
     pub max_connections: usize,
     /// Add `X-Forwarded-For`, `-Proto` and `-Host`.
     pub forwarded_headers: bool,
+    /// Where requests above `max_in_flight` wait. None: they are refused at once.
+    pub queue: Option<Queue>,
+    /// How long a request waits for a model server that starts or is gone. None: it is refused at once.
+    pub hold: Option<Duration>,
+    /// Paths with limits of their own, the longest first.
+    pub routes: Vec<Route>,
+}
+
+/// A bounded line, first come first served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Queue {
+    /// Requests that wait at once, over all workers.
+    pub max: usize,
+    /// Bytes of their bodies, as declared. None: unlimited.
+    pub max_bytes: Option<u64>,
+    /// A request waits at most this long.
+    pub timeout: Duration,
+}
+
+/// What differs for the requests to one path and below.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Route {
+    /// A path as in `/v1/models`: it and everything below it.
+    pub path: String,
+    /// A limit of its own, instead of the common one.
+    pub max_in_flight: Option<usize>,
+    pub queue: Option<Queue>,
+    pub hold: Option<Duration>,
+    pub first_byte_timeout: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod http;
 mod nursery;
 pub mod resolve;
+pub(crate) mod sniff;
 pub mod tls;
 mod trust;
 

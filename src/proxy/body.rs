@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -11,6 +11,17 @@ use hyper::body::Incoming;
 use super::connection::Conn;
 use super::forward::Exchange;
 use super::refusal::Reason;
+
+/// A body did not come to its end. Whoever reads on is told by a reset, or by a close without an end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// Its stream was cancelled.
+    #[error("the body was cut off")]
+    CutOff,
+    /// Its connection or its framing failed. The cause holds HTTP/2's reason, which hyper passes on.
+    #[error("the body broke off")]
+    Failed(#[source] hyper::Error),
+}
 
 /// A request's body towards the model server.
 pub(super) struct Upload {
@@ -30,19 +41,38 @@ impl Upload {
     }
 }
 
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.conn.got_body();
+        }
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        let frame = Pin::new(inner).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.conn.worker.counters().received(data.len());
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(&mut *inner).poll_frame(cx) else {
+            this.conn.awaits_body();
+            return Poll::Pending;
+        };
+        this.conn.got_body();
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.conn.worker.counters().received(data.len());
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(Broken::Failed(error)))),
+            // hyper takes a cancelled stream for one that ended; half an upload must not pass for a whole one.
+            None if this.conn.over_http2() && !inner.is_end_stream() => Poll::Ready(Some(Err(Broken::CutOff))),
+            None => Poll::Ready(None),
         }
-        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -99,9 +129,9 @@ impl Download {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut *self {
             Self::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -125,23 +155,35 @@ impl Body for Answer {
 }
 
 impl Download {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            Some(Ok(frame)) => {
                 if let Some(exchange) = &self.exchange {
                     exchange.passed(frame.data_ref().map_or(0, Bytes::len));
                 }
-                self.end_if_whole();
-            }
-            Poll::Ready(None) => self.end(),
-            Poll::Ready(Some(Err(_))) => {
-                if let Some(exchange) = self.exchange.take() {
-                    exchange.fail(Reason::UpstreamAborted);
+                // Nothing follows trailers.
+                if frame.is_trailers() {
+                    self.end()
+                } else {
+                    self.end_if_whole()
                 }
+                Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Pending => {}
+            Some(Err(error)) => self.fail(Broken::Failed(error)),
+            // As above. Without a length there is no telling: a server may well reset a stream that it has
+            // answered, to be spared the rest of the upload.
+            None if 0 < self.inner.size_hint().lower() => self.fail(Broken::CutOff),
+            None => {
+                self.end();
+                Poll::Ready(None)
+            }
         }
-        polled
+    }
+
+    fn fail(&mut self, broken: Broken) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.fail(Reason::UpstreamAborted);
+        }
+        Poll::Ready(Some(Err(broken)))
     }
 }

@@ -1,26 +1,29 @@
 //! One client connection: hyper's state machine, and when it must end.
 //!
 //! Deadlines are not timers here: the worker's tick looks at every connection four times a second, so that a
-//! request sets none. Protocols are chosen here, before hyper sees a byte; for now there is HTTP/1.
+//! request sets none. HTTP/1 or HTTP/2 is told by the first bytes, before hyper sees one, under the same deadline.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::dial::Here;
 use super::request;
 use super::worker::Worker;
 use crate::engine::Time;
 use crate::limits;
+use crate::net::sniff::{Protocol, Rewound, sniff};
 
 /// One client connection, as its requests and the worker's tick see it.
 pub(super) struct Conn {
@@ -28,11 +31,16 @@ pub(super) struct Conn {
     pub(super) peer: SocketAddr,
     /// Requests that are not over yet.
     active: Cell<u32>,
-    /// Whether a whole head ever came.
+    /// Whether a whole head, or HTTP/2's preface, ever came.
     greeted: Cell<bool>,
+    http2: Cell<bool>,
     /// Since when nothing is active.
     idle_since: Cell<Time>,
+    /// Since when the client owes a part of its body. HTTP/1 only: a stream of calls may pause as it likes.
+    owes_since: Cell<Option<Time>>,
     expired: Cell<bool>,
+    /// It serves what it has and is told to take no more.
+    retiring: Cell<bool>,
     waker: OnceCell<Waker>,
 }
 
@@ -49,7 +57,33 @@ impl Conn {
         self.idle_since.set(now);
     }
 
+    /// Whether the client speaks HTTP/2.
+    pub(super) fn over_http2(&self) -> bool {
+        self.http2.get()
+    }
+
+    /// Nothing more of the body is there, though the model server would take it.
+    pub(super) fn awaits_body(&self) {
+        if self.owes_since.get().is_none() && !self.http2.get() {
+            self.owes_since.set(Some(self.worker.now()));
+        }
+    }
+
+    /// Some of it came, or nobody waits for it any more.
+    pub(super) fn got_body(&self) {
+        self.owes_since.set(None);
+    }
+
+    /// Ends the connection once what is active on it is over. HTTP/1 says so in a header instead.
+    pub(super) fn retire(&self) {
+        self.retiring.set(true);
+        self.wake();
+    }
+
     fn overdue(&self, now: Time, client_idle: Duration) -> bool {
+        if self.owes_since.get().is_some_and(|since| client_idle <= now.since(since)) {
+            return true;
+        }
         let patience = if self.greeted.get() { client_idle } else { limits::FIRST_HEAD.min(client_idle) };
         self.active.get() == 0 && now.since(self.idle_since.get()) >= patience
     }
@@ -157,8 +191,11 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
         peer,
         active: Cell::new(0),
         greeted: Cell::new(false),
+        http2: Cell::new(false),
         idle_since: Cell::new(now),
+        owes_since: Cell::new(None),
         expired: Cell::new(false),
+        retiring: Cell::new(false),
         waker: OnceCell::new(),
         worker,
     });
@@ -169,11 +206,35 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     };
     // A small answer must not wait for the client's acknowledgement of the one before. Failing is harmless.
     let _ = stream.set_nodelay(true);
+    // Whoever takes no byte for so long is gone or might as well be: the kernel ends the connection then.
+    let client_idle = conn.worker.shared.limits().client_idle;
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(client_idle));
     drive(&conn, stream).await;
     drop(place);
 }
 
 async fn drive(conn: &Rc<Conn>, stream: TcpStream) {
+    let Some(Ok((protocol, stream))) = unless_expired(conn, pin!(sniff(stream))).await else { return };
+    match protocol {
+        Protocol::Http1 => drive_http1(conn, stream).await,
+        // Boxed: it is large, and most connections are not of its kind.
+        Protocol::Http2 => Box::pin(drive_http2(conn, stream)).await,
+    }
+}
+
+/// `None`: it took too long, or the worker ends.
+async fn unless_expired<F: Future>(conn: &Conn, mut what: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| {
+        if conn.expired.get() || conn.worker.connections.finishing.get() {
+            return Poll::Ready(None);
+        }
+        conn.waker.get_or_init(|| cx.waker().clone());
+        what.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+async fn drive_http1(conn: &Rc<Conn>, stream: Rewound<TcpStream>) {
     let service = service_fn(|request| request::serve(Rc::clone(conn), request));
     let mut http = pin!(http1_builder().serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut told = false;
@@ -181,12 +242,40 @@ async fn drive(conn: &Rc<Conn>, stream: TcpStream) {
         if conn.expired.get() {
             return Poll::Ready(());
         }
-        conn.waker.get_or_init(|| cx.waker().clone());
         if conn.worker.connections.finishing.get() && !told {
             told = true;
             http.as_mut().graceful_shutdown();
         }
         // What breaks a client's connection (it left, it spoke nonsense) hyper has answered already.
+        http.as_mut().poll(cx).map(|_ended| ())
+    })
+    .await;
+}
+
+/// HTTP/2 ends with a farewell: a stream that crosses it is known not to have been served, and may go elsewhere.
+async fn drive_http2(conn: &Rc<Conn>, stream: Rewound<TcpStream>) {
+    conn.greeted.set(true);
+    conn.http2.set(true);
+    let service = service_fn(|request| request::serve(Rc::clone(conn), request));
+    let mut http = pin!(http2_builder().serve_connection(TokioIo::new(stream), service));
+    let mut told_at = None;
+    poll_fn(|cx| {
+        let ending = conn.expired.get() || conn.retiring.get() || conn.worker.connections.finishing.get();
+        match told_at {
+            None if ending => {
+                told_at = Some(conn.worker.now());
+                http.as_mut().graceful_shutdown();
+            }
+            // The sweep wakes what is expired at every tick.
+            Some(at)
+                if conn.expired.get()
+                    && conn.active.get() == 0
+                    && conn.worker.now().since(at) >= limits::H2_LAST_WORDS =>
+            {
+                return Poll::Ready(());
+            }
+            _ => {}
+        }
         http.as_mut().poll(cx).map(|_ended| ())
     })
     .await;
@@ -200,5 +289,20 @@ fn http1_builder() -> http1::Builder {
         .header_read_timeout(None)
         .max_header_size(limits::HEAD_BYTES_MAX)
         .max_buf_size(limits::TRAFFIC_BUFFER_BYTES_MAX);
+    builder
+}
+
+fn http2_builder() -> http2::Builder<Here> {
+    let mut builder = http2::Builder::new(Here);
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits::H2_PING_INTERVAL)
+        .keep_alive_timeout(limits::H2_PING_TIMEOUT)
+        .max_concurrent_streams(limits::H2_STREAMS_MAX)
+        .max_header_list_size(limits::HEAD_BYTES_MAX as u32)
+        .initial_stream_window_size(limits::H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::H2_CLIENT_WINDOW_BYTES)
+        .max_send_buf_size(limits::TRAFFIC_BUFFER_BYTES_MAX)
+        .enable_connect_protocol();
     builder
 }

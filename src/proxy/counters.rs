@@ -26,8 +26,6 @@ const FORWARDED: &str = "upstream";
 /// Every worker's counters, and what they share.
 pub struct Counters {
     workers: Box<[WorkerCounters]>,
-    /// Requests in flight over all workers, kept only where a limit needs the exact sum.
-    pub(super) limited: AtomicUsize,
     /// Client connections over all workers.
     pub(super) connections: AtomicUsize,
     clock: Clock,
@@ -38,6 +36,8 @@ pub struct Counters {
 pub(super) struct WorkerCounters {
     beats: AtomicU64,
     in_flight: AtomicU64,
+    queued: AtomicU64,
+    held: AtomicU64,
     progress: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -51,12 +51,7 @@ pub(super) struct WorkerCounters {
 
 impl Counters {
     pub(super) fn new(workers: usize, clock: Clock) -> Self {
-        Self {
-            workers: (0..workers).map(|_| WorkerCounters::new()).collect(),
-            limited: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
-            clock,
-        }
+        Self { workers: (0..workers).map(|_| WorkerCounters::new()).collect(), connections: AtomicUsize::new(0), clock }
     }
 
     /// How many workers there are.
@@ -76,6 +71,16 @@ impl Counters {
     /// Requests whose last byte is still to come, over all workers.
     pub fn in_flight(&self) -> u64 {
         self.sum(|w| w.in_flight.load(Relaxed))
+    }
+
+    /// Requests that wait for a place, over all workers.
+    pub fn queued(&self) -> u64 {
+        self.sum(|w| w.queued.load(Relaxed))
+    }
+
+    /// Requests that wait for the model server to start or to come back, over all workers.
+    pub fn held(&self) -> u64 {
+        self.sum(|w| w.held.load(Relaxed))
     }
 
     /// Client connections that are open, over all workers.
@@ -120,6 +125,8 @@ impl WorkerCounters {
         Self {
             beats: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             progress: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -142,6 +149,21 @@ impl WorkerCounters {
 
     pub(super) fn end(&self) {
         add(&self.in_flight, u64::MAX);
+    }
+
+    /// Counts a request as queued until the answer is dropped.
+    pub(super) fn queue(&self) -> Counted<'_> {
+        Counted::new(&self.queued)
+    }
+
+    /// Counts a request as held until the answer is dropped.
+    pub(super) fn hold(&self) -> Counted<'_> {
+        Counted::new(&self.held)
+    }
+
+    /// How many are held now.
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Relaxed)
     }
 
     /// The model server sent something.
@@ -187,6 +209,22 @@ impl WorkerCounters {
     }
 }
 
+/// One more of something, for as long as this lives. Never leaves its worker.
+pub(super) struct Counted<'a>(&'a AtomicU64);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a AtomicU64) -> Self {
+        add(gauge, 1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        add(self.0, u64::MAX);
+    }
+}
+
 fn slot(code: u16) -> Option<usize> {
     usize::from(code).checked_sub(100).filter(|slot| *slot < CODES)
 }
@@ -215,9 +253,8 @@ impl Collector for Counters {
             |w| &w.first_byte,
         )?;
         gauge(&mut encoder, "probegate_in_flight", "Requests whose last byte is still to come", self.in_flight())?;
-        // No request waits yet: admission refuses at once. The names are there for dashboards.
-        gauge(&mut encoder, "probegate_queued", "Requests that wait for a place", 0)?;
-        gauge(&mut encoder, "probegate_held", "Requests that wait for the model server", 0)?;
+        gauge(&mut encoder, "probegate_queued", "Requests that wait for a place", self.queued())?;
+        gauge(&mut encoder, "probegate_held", "Requests that wait for the model server", self.held())?;
         gauge(&mut encoder, "probegate_connections", "Open client connections", self.connections())
     }
 }

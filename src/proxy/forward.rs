@@ -4,29 +4,29 @@
 //! hyper hands it back untouched (nothing of it was written) or it is safe to do twice and has no body. A body
 //! that was begun is never replayed.
 
-use std::io;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue, UPGRADE};
+use http::header::UPGRADE;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::task::spawn_local;
+use hyper::client::conn::TrySendError;
+use hyper::upgrade::OnUpgrade;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::admission::{self, Place};
 use super::body::{Answer, Upload};
+use super::channels::Channel;
 use super::connection::Conn;
+use super::headers::{Hop, Tunnel};
 use super::pool::Sender;
 use super::refusal::Reason;
 use super::upstreams::Picked;
-use super::{Limits, headers, upgrade};
+use super::{Limits, dial, headers, upgrade};
 use crate::engine::Time;
-use crate::limits;
 
 /// A request in flight, from its head to its last byte. Dropped without a word, the client left.
 pub(super) struct Ticket {
@@ -34,7 +34,8 @@ pub(super) struct Ticket {
     began: Time,
     /// The model server's status, once its head is there.
     code: u16,
-    limited: bool,
+    /// Held until the end, where places are limited.
+    _place: Option<Place>,
     /// When it ended, once it has and has been counted.
     settled: Option<Time>,
 }
@@ -42,7 +43,22 @@ pub(super) struct Ticket {
 /// A ticket and the connection that carries it.
 pub(super) struct Exchange {
     ticket: Ticket,
-    lease: (SocketAddr, Sender),
+    lease: Lease,
+}
+
+/// A connection to the model server for the time of an exchange.
+enum Lease {
+    /// For this exchange alone.
+    Own(SocketAddr, Sender),
+    /// Together with others.
+    Shared(Rc<Channel>),
+}
+
+/// What a request is, beside its head and its body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    pub(super) hop: Hop,
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 /// What became of a sent request.
@@ -54,11 +70,10 @@ enum Sent {
 }
 
 impl Ticket {
-    /// `limited`: it holds a place under `max_in_flight`.
-    pub(super) fn new(conn: &Rc<Conn>, limited: bool) -> Self {
+    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Option<Place>) -> Self {
         conn.enter();
         conn.worker.counters().begin();
-        Self { conn: Rc::clone(conn), began: conn.worker.now(), code: 0, limited, settled: None }
+        Self { conn: Rc::clone(conn), began, code: 0, _place: place, settled: None }
     }
 
     fn answered(&mut self, code: StatusCode) {
@@ -96,9 +111,6 @@ impl Drop for Ticket {
             worker.now()
         });
         worker.counters().end();
-        if self.limited {
-            worker.shared.counters.limited.fetch_sub(1, Ordering::Relaxed);
-        }
         self.conn.leave(ended);
     }
 }
@@ -115,8 +127,10 @@ impl Exchange {
     pub(super) fn finish(self) {
         let worker = &self.ticket.conn.worker;
         let now = worker.now();
-        let (address, sender) = self.lease;
-        worker.pool.borrow_mut().put(address, sender, now);
+        match self.lease {
+            Lease::Own(address, sender) => worker.pool.borrow_mut().put(address, sender, now),
+            Lease::Shared(channel) => channel.used(now),
+        }
         self.ticket.finish(now);
     }
 
@@ -129,38 +143,55 @@ impl Exchange {
 pub(super) async fn forward(
     ticket: Ticket,
     mut request: Request<Incoming>,
-    upgrading: bool,
+    way: Way,
     limits: Limits,
 ) -> Result<Response<Answer>, Reason> {
-    let client = upgrading.then(|| hyper::upgrade::on(&mut request));
+    let client = way.tunnel.map(|tunnel| (tunnel, hyper::upgrade::on(&mut request)));
     let conn = Rc::clone(&ticket.conn);
     let request = request.map(|body| Upload::new(body, Rc::clone(&conn)));
-    let (response, lease) = match exchange(&conn, request, limits).await {
-        Ok(done) => done,
+    let done = match way.hop {
+        Hop::Http1 => exchange(&conn, request, limits, ticket.began).await,
+        Hop::Http2 => exchange_shared(&conn, request, limits, ticket.began).await,
+    };
+    match done {
+        Ok((response, lease)) => answer(ticket, response, lease, client),
         Err(reason) => {
             ticket.fail(reason);
-            return Err(reason);
+            Err(reason)
         }
-    };
-    Ok(answer(ticket, response, lease, client))
+    }
 }
 
 fn answer(
     mut ticket: Ticket,
     mut response: Response<Incoming>,
-    lease: (SocketAddr, Sender),
-    client: Option<hyper::upgrade::OnUpgrade>,
-) -> Response<Answer> {
+    lease: Lease,
+    client: Option<(Tunnel, OnUpgrade)>,
+) -> Result<Response<Answer>, Reason> {
     ticket.answered(response.status());
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(client) = client
-    {
-        headers::prepare_switch(response.headers_mut());
+    let Some((tunnel, client)) = client else {
+        headers::prepare_response(response.headers_mut());
+        return Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease })));
+    };
+    let switched = match tunnel {
+        Tunnel::Upgrade | Tunnel::ConnectToUpgrade => response.status() == StatusCode::SWITCHING_PROTOCOLS,
+        Tunnel::Connect => response.status().is_success(),
+    };
+    if switched {
+        headers::prepare_switch(response.headers_mut(), tunnel);
         upgrade::tunnel(ticket, client, hyper::upgrade::on(&mut response));
-        return response.map(|_| Answer::empty());
+        if tunnel == Tunnel::ConnectToUpgrade {
+            *response.status_mut() = StatusCode::OK;
+        }
+        return Ok(response.map(|_| Answer::empty()));
+    }
+    if tunnel == Tunnel::ConnectToUpgrade && response.status().is_success() {
+        // A success would tell the client that there is a tunnel.
+        ticket.fail(Reason::UpstreamInvalid);
+        return Err(Reason::UpstreamInvalid);
     }
     headers::prepare_response(response.headers_mut());
-    response.map(|body| Answer::stream(body, Exchange { ticket, lease }))
+    Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease })))
 }
 
 /// Sends on a kept connection while one is alive, else on a new one; to another upstream if the first cannot
@@ -169,51 +200,118 @@ async fn exchange(
     conn: &Rc<Conn>,
     mut request: Request<Upload>,
     limits: Limits,
-) -> Result<(Response<Incoming>, (SocketAddr, Sender)), Reason> {
+    began: Time,
+) -> Result<(Response<Incoming>, Lease), Reason> {
     let worker = &conn.worker;
-    let mut picked = pick(conn, &request, None).ok_or(Reason::NoUpstream)?;
+    let mut picked = match pick(conn, &request, None) {
+        Some(picked) => picked,
+        None => Box::pin(await_upstream(conn, &request, Reason::NoUpstream, limits, began)).await?,
+    };
     let mut second = false;
     loop {
         let address = picked.address;
-        add_missing_host(&mut request, address);
+        headers::add_missing_host(&mut request, Hop::Http1, address);
         loop {
             let kept = worker.pool.borrow_mut().take(address, worker.now(), limits.upstream_idle);
             let Some(mut sender) = kept else { break };
             let spare = spare_of(&request);
-            match send(&mut sender, request, limits.first_byte_timeout).await {
-                Sent::Answered(response) => return Ok((response, (address, sender))),
+            match sent(sender.try_send_request(request), limits.first_byte_timeout).await {
+                Sent::Answered(response) => return Ok((response, Lease::Own(address, sender))),
                 Sent::HandedBack(back) => request = back,
                 Sent::Failed(reason @ Reason::UpstreamReset) => request = spare.ok_or(reason)?,
                 Sent::Failed(reason) => return Err(reason),
             }
         }
         // Boxed: rare, and its state would make every connection's larger.
-        match Box::pin(connect(conn, picked, limits.connect_timeout)).await {
+        match Box::pin(dial::http1(worker, picked, limits.connect_timeout)).await {
             Ok(mut sender) => {
-                return match send(&mut sender, request, limits.first_byte_timeout).await {
-                    Sent::Answered(response) => Ok((response, (address, sender))),
+                return match sent(sender.try_send_request(request), limits.first_byte_timeout).await {
+                    Sent::Answered(response) => Ok((response, Lease::Own(address, sender))),
                     Sent::HandedBack(_) => Err(Reason::UpstreamReset),
                     Sent::Failed(reason) => Err(reason),
                 };
             }
-            Err(reason) if second => return Err(reason),
-            Err(reason) => picked = pick(conn, &request, Some(address)).ok_or(reason)?,
+            Err(reason) => {
+                let other = if second { None } else { pick(conn, &request, Some(address)) };
+                second = true;
+                picked = match other {
+                    Some(other) => other,
+                    None => Box::pin(await_upstream(conn, &request, reason, limits, began)).await?,
+                };
+            }
         }
-        second = true;
     }
+}
+
+/// The same over the connection that all share. A stream that was reset says that the server did not want it:
+/// only where the whole connection died, and was not new, is the request sent again, and once.
+async fn exchange_shared(
+    conn: &Rc<Conn>,
+    mut request: Request<Upload>,
+    limits: Limits,
+    began: Time,
+) -> Result<(Response<Incoming>, Lease), Reason> {
+    let worker = &conn.worker;
+    let mut picked = match pick(conn, &request, None) {
+        Some(picked) => picked,
+        None => Box::pin(await_upstream(conn, &request, Reason::NoUpstream, limits, began)).await?,
+    };
+    let (mut second, mut retried) = (false, false);
+    loop {
+        headers::add_missing_host(&mut request, Hop::Http2, picked.address);
+        let live = worker.channels.borrow_mut().slot(picked.address).live();
+        let (channel, new) = match live {
+            Some(channel) => (channel, false),
+            None => match Box::pin(dial::http2(worker, picked, limits.connect_timeout)).await {
+                Ok(dialled) => dialled,
+                Err(reason) => {
+                    let other = if second { None } else { pick(conn, &request, Some(picked.address)) };
+                    second = true;
+                    picked = match other {
+                        Some(other) => other,
+                        None => Box::pin(await_upstream(conn, &request, reason, limits, began)).await?,
+                    };
+                    continue;
+                }
+            },
+        };
+        let last = new || retried;
+        let spare = if last { None } else { spare_of(&request) };
+        let sending = channel.sender().try_send_request(request);
+        request = match sent(sending, limits.first_byte_timeout).await {
+            Sent::Answered(response) => return Ok((response, Lease::Shared(channel))),
+            Sent::HandedBack(back) if !last => back,
+            Sent::HandedBack(_) => return Err(Reason::UpstreamReset),
+            Sent::Failed(reason @ Reason::UpstreamReset) => {
+                // The streams of a dead connection hear of it before the connection's own task does.
+                yield_now().await;
+                spare.filter(|_| channel.is_closed()).ok_or(reason)?
+            }
+            Sent::Failed(reason) => return Err(reason),
+        };
+        retried = true;
+    }
+}
+
+/// Nobody is there. While the request may be held, the model server may be on its way back: not a byte was sent.
+async fn await_upstream(
+    conn: &Conn,
+    request: &Request<Upload>,
+    reason: Reason,
+    limits: Limits,
+    began: Time,
+) -> Result<Picked, Reason> {
+    let nobody = matches!(reason, Reason::NoUpstream | Reason::UpstreamRefused);
+    while nobody && admission::pause(conn, began, limits.hold).await {
+        if let Some(picked) = pick(conn, request, None) {
+            return Ok(picked);
+        }
+    }
+    Err(reason)
 }
 
 fn pick(conn: &Conn, request: &Request<Upload>, except: Option<SocketAddr>) -> Option<Picked> {
     conn.worker.shared.setup.load().upstreams.pick(request.uri().path().as_bytes(), except)
-}
-
-/// Only HTTP/1.0 clients come without one, and an HTTP/1.1 server insists.
-fn add_missing_host(request: &mut Request<Upload>, address: SocketAddr) {
-    if !request.headers().contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(&address.to_string())
-    {
-        request.headers_mut().insert(HOST, host);
-    }
 }
 
 /// The same request once more, if doing it twice is doing it once (RFC 9110, 9.2.2) and it has no body. Model
@@ -223,17 +321,20 @@ fn spare_of(request: &Request<Upload>) -> Option<Request<Upload>> {
         return None;
     }
     let mut spare = Request::new(request.body().again()?);
+    *spare.version_mut() = request.version();
     *spare.method_mut() = request.method().clone();
     *spare.uri_mut() = request.uri().clone();
     *spare.headers_mut() = request.headers().clone();
     Some(spare)
 }
 
-async fn send(sender: &mut Sender, request: Request<Upload>, first_byte: Option<Duration>) -> Sent {
-    let sent = sender.try_send_request(request);
+async fn sent(
+    sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>,
+    first_byte: Option<Duration>,
+) -> Sent {
     let result = match first_byte {
-        None => sent.await,
-        Some(limit) => match timeout(limit, sent).await {
+        None => sending.await,
+        Some(limit) => match timeout(limit, sending).await {
             Ok(result) => result,
             Err(_elapsed) => return Sent::Failed(Reason::FirstByteTimeout),
         },
@@ -256,26 +357,4 @@ fn reason_of(error: &hyper::Error) -> Reason {
     } else {
         Reason::UpstreamReset
     }
-}
-
-async fn connect(conn: &Conn, to: Picked, within: Duration) -> Result<Sender, Reason> {
-    let stream = match timeout(within, TcpStream::connect(to.address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            conn.worker.sign_refused(to.id);
-            return Err(Reason::UpstreamRefused);
-        }
-        Ok(Err(_)) => return Err(Reason::UpstreamUnreachable),
-        Err(_elapsed) => return Err(Reason::UpstreamConnectTimeout),
-    };
-    // A small request must not wait for an acknowledgement. Failing is harmless.
-    let _ = stream.set_nodelay(true);
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(limits::TRAFFIC_BUFFER_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_| Reason::UpstreamUnreachable)?;
-    // Ends with its sender, or when the model server closes; whoever waits on it is told by hyper.
-    spawn_local(connection.with_upgrades());
-    Ok(sender)
 }

@@ -3,11 +3,13 @@
 //! Hop-by-hop fields end here, `Host` stays, `TE: trailers` stays (gRPC dies without it), no `Via`.
 //! Refuses a request whose target or host is ambiguous.
 
-use std::net::IpAddr;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
+use hyper::ext::Protocol;
 
 use super::refusal::Reason;
 use crate::limits;
@@ -18,25 +20,105 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Brings a client's request into the form in which the upstream gets it. `Ok(true)`: it asks for an upgrade.
-pub(super) fn prepare_request<B>(request: &mut Request<B>, from: IpAddr, forwarded: bool) -> Result<bool, Reason> {
-    check_target(request.method(), request.uri())?;
-    normalise_target(request)?;
-    check_host(request)?;
-    let upgrade = take_upgrade(request);
-    strip_hop_by_hop(request.headers_mut());
+/// How the model server is spoken to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Hop {
+    Http1,
+    Http2,
+}
+
+/// The tunnel that a request asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Tunnel {
+    /// `Upgrade` and `101` from end to end.
+    Upgrade,
+    /// The client's extended CONNECT (RFC 8441) is an `Upgrade` to the model server.
+    ConnectToUpgrade,
+    /// Extended CONNECT from end to end.
+    Connect,
+}
+
+/// Brings a client's request into the form in which the upstream gets it, and says which tunnel it asks for.
+pub(super) fn prepare_request<B>(
+    request: &mut Request<B>,
+    from: IpAddr,
+    forwarded: bool,
+    hop: Hop,
+) -> Result<Option<Tunnel>, Reason> {
+    check_target(request)?;
+    let tunnel = match hop {
+        Hop::Http1 => aim_http1(request, from, forwarded)?,
+        Hop::Http2 => aim_http2(request, from, forwarded)?,
+    };
     // hyper sends the `100 Continue` itself when the upstream first asks for the body.
     request.headers_mut().remove(header::EXPECT);
-    if forwarded {
-        add_forwarded(request.headers_mut(), from);
+    Ok(tunnel)
+}
+
+fn aim_http1<B>(request: &mut Request<B>, from: IpAddr, forwarded: bool) -> Result<Option<Tunnel>, Reason> {
+    let over_http2 = request.version() == Version::HTTP_2;
+    normalise_target(request)?;
+    check_host(request)?;
+    let upgrade = if over_http2 { take_connect(request) } else { take_upgrade(request) };
+    strip_hop_by_hop(request.headers_mut());
+    if over_http2 {
+        join_cookies(request.headers_mut());
     }
-    let upgrading = upgrade.is_some();
-    if let Some(protocol) = upgrade {
-        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        request.headers_mut().insert(header::UPGRADE, protocol);
+    if forwarded {
+        let host = request.headers().get(header::HOST).cloned();
+        add_forwarded(request.headers_mut(), from, host);
     }
     *request.version_mut() = Version::HTTP_11;
-    Ok(upgrading)
+    let Some(protocol) = upgrade else { return Ok(None) };
+    request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    request.headers_mut().insert(header::UPGRADE, protocol);
+    Ok(Some(if over_http2 { Tunnel::ConnectToUpgrade } else { Tunnel::Upgrade }))
+}
+
+fn aim_http2<B>(request: &mut Request<B>, from: IpAddr, forwarded: bool) -> Result<Option<Tunnel>, Reason> {
+    if !is_whole(request.uri()) {
+        normalise_target(request)?;
+        check_host(request)?;
+        host_to_authority(request)?;
+    }
+    // The authority says it (RFC 9113, 8.3.1).
+    request.headers_mut().remove(header::HOST);
+    strip_hop_by_hop(request.headers_mut());
+    if forwarded {
+        let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        add_forwarded(request.headers_mut(), from, host);
+    }
+    *request.version_mut() = Version::HTTP_2;
+    Ok((request.method() == Method::CONNECT).then_some(Tunnel::Connect))
+}
+
+/// Whether a target can be sent over HTTP/2 as it came.
+fn is_whole(uri: &Uri) -> bool {
+    uri.scheme().is_some() && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+}
+
+/// HTTP/1's path and host become the one target that HTTP/2 wants. Without a host it stays a path.
+fn host_to_authority<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    let Some(host) = request.headers_mut().remove(header::HOST) else { return Ok(()) };
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| Reason::BadRequest)?);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::BadRequest)?;
+    Ok(())
+}
+
+/// Gives an HTTP/1.0 client's request, which needs no host, that of the upstream: HTTP/1.1 and HTTP/2 insist.
+pub(super) fn add_missing_host<B>(request: &mut Request<B>, hop: Hop, address: SocketAddr) {
+    if request.uri().authority().is_some() || request.headers().contains_key(header::HOST) {
+        return;
+    }
+    if let Ok(host) = HeaderValue::from_str(&address.to_string()) {
+        request.headers_mut().insert(header::HOST, host);
+        if hop == Hop::Http2 {
+            // An address is a valid authority.
+            let _ = host_to_authority(request);
+        }
+    }
 }
 
 /// Takes the upstream's hop-by-hop fields off its answer.
@@ -44,8 +126,13 @@ pub(super) fn prepare_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
 }
 
-/// Takes them off a `101`, whose upgrade fields are the point of it.
-pub(super) fn prepare_switch(headers: &mut HeaderMap) {
+/// Takes them off an answer that opens a tunnel: a `101`'s upgrade fields are the point of it, HTTP/2 has none.
+pub(super) fn prepare_switch(headers: &mut HeaderMap, tunnel: Tunnel) {
+    if tunnel != Tunnel::Upgrade {
+        strip_hop_by_hop(headers);
+        headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+        return;
+    }
     let protocol = headers.remove(header::UPGRADE);
     strip_hop_by_hop(headers);
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -54,8 +141,9 @@ pub(super) fn prepare_switch(headers: &mut HeaderMap) {
     }
 }
 
-fn check_target(method: &Method, uri: &Uri) -> Result<(), Reason> {
-    if method == Method::CONNECT {
+fn check_target<B>(request: &Request<B>) -> Result<(), Reason> {
+    let (method, uri) = (request.method(), request.uri());
+    if method == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         return Err(Reason::ConnectUnsupported);
     }
     let path = uri.path_and_query().map_or(0, |target| target.as_str().len());
@@ -101,6 +189,42 @@ fn take_upgrade<B>(request: &mut Request<B>) -> Option<HeaderValue> {
     let asked = request.headers().get_all(header::CONNECTION).iter().any(|value| has_token(value, "upgrade"));
     // h2c by upgrade is dead (RFC 9113, 3.1): such a client is served over HTTP/1.1.
     (asked && !has_token(&protocol, "h2c")).then_some(protocol)
+}
+
+/// The protocol of an extended CONNECT, which becomes the `GET` that HTTP/1.1 asks for an upgrade with.
+fn take_connect<B>(request: &mut Request<B>) -> Option<HeaderValue> {
+    let protocol = request.extensions_mut().remove::<Protocol>()?;
+    let protocol = HeaderValue::from_str(protocol.as_str()).ok()?;
+    *request.method_mut() = Method::GET;
+    // RFC 8441 has no key; HTTP/1.1 wants one that differs from call to call.
+    if protocol == "websocket" && !request.headers().contains_key(header::SEC_WEBSOCKET_KEY) {
+        request.headers_mut().insert(header::SEC_WEBSOCKET_KEY, websocket_key());
+    }
+    Some(protocol)
+}
+
+/// Sixteen bytes in Base64, unlike any before. It proves that the server knows WebSocket and is no secret.
+fn websocket_key() -> HeaderValue {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let [high, low] = [0_u8, 1].map(|half| RandomState::new().hash_one(half));
+    let bits = (u128::from(high) << 64) | u128::from(low);
+    // 21 digits of 6 bits; the last digit has the 2 that are left.
+    let mut key: Vec<u8> = (0..21).map(|place| ALPHABET[(bits >> (122 - 6 * place)) as usize % 64]).collect();
+    key.push(ALPHABET[(bits << 4) as usize % 64]);
+    key.extend_from_slice(b"==");
+    HeaderValue::from_bytes(&key).unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
+}
+
+/// HTTP/2 may send cookies in several fields, HTTP/1.1 must not (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut all = headers.get_all(header::COOKIE).iter();
+    if all.next().is_none() || all.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, whole);
+    }
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -153,7 +277,7 @@ fn has_token(value: &HeaderValue, token: &str) -> bool {
     value.to_str().is_ok_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
 }
 
-fn add_forwarded(headers: &mut HeaderMap, from: IpAddr) {
+fn add_forwarded(headers: &mut HeaderMap, from: IpAddr, host: Option<HeaderValue>) {
     let mut chain =
         headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ");
     if !chain.is_empty() {
@@ -168,7 +292,7 @@ fn add_forwarded(headers: &mut HeaderMap, from: IpAddr) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     if !headers.contains_key(X_FORWARDED_HOST)
-        && let Some(host) = headers.get(header::HOST).cloned()
+        && let Some(host) = host
     {
         headers.insert(X_FORWARDED_HOST, host);
     }
@@ -211,17 +335,17 @@ mod tests {
                 ("x-kept", "1"),
             ],
         );
-        assert_eq!(prepare_request(&mut request, FROM, false), Ok(false));
+        assert_eq!(prepare_request(&mut request, FROM, false, Hop::Http1), Ok(None));
         assert_eq!(names(&request), ["host", "x-kept"]);
     }
 
     #[test]
     fn te_trailers_passes_and_nothing_else_of_te() {
         let mut with = request("/", &[("host", "m"), ("connection", "te"), ("te", "deflate, trailers")]);
-        prepare_request(&mut with, FROM, false).unwrap();
+        prepare_request(&mut with, FROM, false, Hop::Http1).unwrap();
         assert_eq!(with.headers()["te"], "trailers");
         let mut without = request("/", &[("host", "m"), ("te", "deflate")]);
-        prepare_request(&mut without, FROM, false).unwrap();
+        prepare_request(&mut without, FROM, false, Hop::Http1).unwrap();
         assert!(!without.headers().contains_key("te"));
     }
 
@@ -229,66 +353,72 @@ mod tests {
     fn connection_cannot_take_the_framing_or_the_host_away() {
         let mut request =
             request("/", &[("host", "m"), ("content-length", "3"), ("connection", "content-length, host")]);
-        prepare_request(&mut request, FROM, false).unwrap();
+        prepare_request(&mut request, FROM, false, Hop::Http1).unwrap();
         assert_eq!(names(&request), ["content-length", "host"]);
     }
 
     #[test]
     fn an_upgrade_passes_when_properly_asked_for() {
         let mut asked = request("/", &[("host", "m"), ("connection", "Upgrade"), ("upgrade", "websocket")]);
-        assert_eq!(prepare_request(&mut asked, FROM, false), Ok(true));
+        assert_eq!(prepare_request(&mut asked, FROM, false, Hop::Http1), Ok(Some(Tunnel::Upgrade)));
         assert_eq!(asked.headers()["connection"], "upgrade");
         assert_eq!(asked.headers()["upgrade"], "websocket");
         let mut unasked = request("/", &[("host", "m"), ("upgrade", "websocket")]);
-        assert_eq!(prepare_request(&mut unasked, FROM, false), Ok(false));
+        assert_eq!(prepare_request(&mut unasked, FROM, false, Hop::Http1), Ok(None));
         assert!(!unasked.headers().contains_key("upgrade"));
         let mut h2c = request("/", &[("host", "m"), ("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]);
-        assert_eq!(prepare_request(&mut h2c, FROM, false), Ok(false));
+        assert_eq!(prepare_request(&mut h2c, FROM, false, Hop::Http1), Ok(None));
     }
 
     #[test]
     fn an_absolute_target_becomes_a_path_and_its_authority_the_host() {
         let mut request = request("http://user@model:8080/v1?a=b", &[("host", "lie")]);
-        prepare_request(&mut request, FROM, false).unwrap();
+        prepare_request(&mut request, FROM, false, Hop::Http1).unwrap();
         assert_eq!(request.uri(), "/v1?a=b");
         assert_eq!(request.headers()["host"], "model:8080");
     }
 
     #[test]
     fn a_missing_or_doubled_host_is_refused() {
-        assert_eq!(prepare_request(&mut request("/", &[]), FROM, false), Err(Reason::BadRequest));
+        assert_eq!(prepare_request(&mut request("/", &[]), FROM, false, Hop::Http1), Err(Reason::BadRequest));
         let mut twice = request("/", &[("host", "a"), ("host", "b")]);
-        assert_eq!(prepare_request(&mut twice, FROM, false), Err(Reason::BadRequest));
+        assert_eq!(prepare_request(&mut twice, FROM, false, Hop::Http1), Err(Reason::BadRequest));
         let mut old = request("/", &[]);
         *old.version_mut() = Version::HTTP_10;
-        assert_eq!(prepare_request(&mut old, FROM, false), Ok(false));
+        assert_eq!(prepare_request(&mut old, FROM, false, Hop::Http1), Ok(None));
         assert_eq!(old.version(), Version::HTTP_11);
     }
 
     #[test]
     fn a_uri_is_taken_up_to_the_limit_and_not_one_byte_longer() {
         let at = format!("/{}", "a".repeat(limits::URI_BYTES_MAX - 1));
-        assert_eq!(prepare_request(&mut request(&at, &[("host", "m")]), FROM, false), Ok(false));
+        assert_eq!(prepare_request(&mut request(&at, &[("host", "m")]), FROM, false, Hop::Http1), Ok(None));
         let above = format!("{at}a");
-        assert_eq!(prepare_request(&mut request(&above, &[("host", "m")]), FROM, false), Err(Reason::UriTooLong));
+        assert_eq!(
+            prepare_request(&mut request(&above, &[("host", "m")]), FROM, false, Hop::Http1),
+            Err(Reason::UriTooLong)
+        );
     }
 
     #[test]
     fn connect_and_a_misplaced_asterisk_are_refused() {
         let mut connect = request("m:80", &[("host", "m")]);
         *connect.method_mut() = Method::CONNECT;
-        assert_eq!(prepare_request(&mut connect, FROM, false), Err(Reason::ConnectUnsupported));
-        assert_eq!(prepare_request(&mut request("*", &[("host", "m")]), FROM, false), Err(Reason::BadRequest));
+        assert_eq!(prepare_request(&mut connect, FROM, false, Hop::Http1), Err(Reason::ConnectUnsupported));
+        assert_eq!(
+            prepare_request(&mut request("*", &[("host", "m")]), FROM, false, Hop::Http1),
+            Err(Reason::BadRequest)
+        );
         let mut options = request("*", &[("host", "m")]);
         *options.method_mut() = Method::OPTIONS;
-        assert_eq!(prepare_request(&mut options, FROM, false), Ok(false));
+        assert_eq!(prepare_request(&mut options, FROM, false, Hop::Http1), Ok(None));
     }
 
     #[test]
     fn forwarded_fields_are_added_to_what_is_there() {
         let mut request =
             request("/", &[("host", "m"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
-        prepare_request(&mut request, FROM, true).unwrap();
+        prepare_request(&mut request, FROM, true, Hop::Http1).unwrap();
         assert_eq!(request.headers()["x-forwarded-for"], "1.1.1.1, 10.0.0.9");
         assert_eq!(request.headers()["x-forwarded-proto"], "https");
         assert_eq!(request.headers()["x-forwarded-host"], "m");

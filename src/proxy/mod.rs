@@ -7,10 +7,13 @@
 //! `run` makes one [`Shared`], binds with [`bind`], runs [`worker`] on a thread of its own for each listener
 //! and hands every published snapshot to [`Shared::apply`].
 
+mod admission;
 mod bind;
 mod body;
+mod channels;
 mod connection;
 mod counters;
+mod dial;
 mod durations;
 mod forward;
 mod headers;
@@ -32,7 +35,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Uri};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub use bind::bind;
 pub use counters::Counters;
@@ -41,9 +44,10 @@ pub use upstreams::UpstreamsError;
 pub use worker::{Order, worker};
 
 use crate::clock::Clock;
-use crate::config::{Algorithm, Config};
-use crate::engine::{BackendId, Cause, DrainPhase, Sign, Snapshot, Status};
+use crate::config::{Algorithm, Config, UpstreamProtocol};
+use crate::engine::{BackendId, Cause, DrainPhase, InstancePhase, Sign, Snapshot, Status};
 use crate::publish::Published;
+use admission::{Gate, Terms};
 use upstreams::{Upstreams, Weighted};
 
 /// Answers probe paths on the traffic listener, for `listen.expose_probes`.
@@ -69,6 +73,8 @@ pub struct Shared {
     counters: Arc<Counters>,
     setup: ArcSwap<Setup>,
     gate: AtomicU8,
+    /// Told when what was closed may have opened, for those who wait.
+    changed: Notify,
     wiring: Wiring,
 }
 
@@ -78,18 +84,31 @@ struct Setup {
     algorithm: Algorithm,
     list: Vec<Weighted>,
     upstreams: Arc<Upstreams>,
+    terms: Terms,
+    /// The longest path first.
+    routes: Vec<RouteRules>,
+}
+
+/// What differs for one path and below.
+struct RouteRules {
+    path: String,
+    first_byte_timeout: Option<Duration>,
+    terms: Terms,
+    /// Whether the gate is its own.
+    own: bool,
 }
 
 /// The settings that a request needs, copied out of the setup before it waits for anything.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    max_in_flight: Option<usize>,
+    hold: Option<Duration>,
     first_byte_timeout: Option<Duration>,
     connect_timeout: Duration,
     upstream_idle: Duration,
     client_idle: Duration,
     max_connections: usize,
     forwarded_headers: bool,
+    protocol: UpstreamProtocol,
 }
 
 /// Whether requests may pass: the judgement, brought down to one word when it changes.
@@ -99,6 +118,8 @@ enum Passage {
     Open = 0,
     NotReady = 1,
     Draining = 2,
+    /// Not ready because the model server starts or is gone: worth waiting for.
+    Loading = 3,
 }
 
 impl Shared {
@@ -117,6 +138,7 @@ impl Shared {
             counters: Arc::new(Counters::new(wiring.workers, clock)),
             setup: ArcSwap::from_pointee(setup),
             gate: AtomicU8::new(Passage::NotReady as u8),
+            changed: Notify::new(),
             wiring,
             published,
         };
@@ -129,10 +151,15 @@ impl Shared {
     /// nothing changed.
     pub fn apply(&self, snapshot: &Snapshot) {
         let setup = self.setup.load();
+        let mut news = false;
         for (id, backend) in (0..).zip(snapshot.backends.iter()) {
-            setup.upstreams.enable(BackendId(id), backend.enabled);
+            news |= setup.upstreams.enable(BackendId(id), backend.enabled);
         }
-        self.gate.store(Passage::of(snapshot) as u8, Ordering::Release);
+        let passage = Passage::of(snapshot) as u8;
+        news |= self.gate.swap(passage, Ordering::AcqRel) != passage;
+        if news {
+            self.changed.notify_waiters();
+        }
     }
 
     /// Takes over what a reload may change, from the thread that calls [`Shared::apply`]. A backend that stays
@@ -153,10 +180,21 @@ impl Shared {
         self.setup.load().limits
     }
 
+    /// What holds for a request to this path.
+    fn rules(&self, path: &str) -> (Limits, Terms) {
+        let setup = self.setup.load();
+        let common = (setup.limits, &setup.terms);
+        let (limits, terms) = setup.routes.iter().find(|route| route.covers(path)).map_or(common, |route| {
+            (Limits { first_byte_timeout: route.first_byte_timeout, ..setup.limits }, &route.terms)
+        });
+        (limits, terms.clone())
+    }
+
     fn passage(&self) -> Passage {
         match self.gate.load(Ordering::Acquire) {
             0 => Passage::Open,
             2 => Passage::Draining,
+            3 => Passage::Loading,
             _ => Passage::NotReady,
         }
     }
@@ -182,14 +220,50 @@ impl Setup {
             .map(|(backend, &address)| Weighted { address, weight: backend.weight })
             .collect();
         let limits = Limits::new(config);
+        let (terms, routes) = rules_of(config, before);
         if let Some(before) = before.filter(|before| before.list == list && before.algorithm == algorithm) {
-            return Ok(Self { limits, algorithm, list, upstreams: Arc::clone(&before.upstreams) });
+            return Ok(Self { limits, algorithm, list, upstreams: Arc::clone(&before.upstreams), terms, routes });
         }
         let upstreams = Upstreams::new(algorithm, &list)?;
         if let Some(before) = before {
             upstreams.inherit(&before.upstreams);
         }
-        Ok(Self { limits, algorithm, list, upstreams: Arc::new(upstreams) })
+        Ok(Self { limits, algorithm, list, upstreams: Arc::new(upstreams), terms, routes })
+    }
+}
+
+/// Limits as configured. A gate that was there before stays, with whoever is inside.
+fn rules_of(config: &Config, before: Option<&Setup>) -> (Terms, Vec<RouteRules>) {
+    let traffic = &config.traffic;
+    let gate = gate(before.and_then(|before| before.terms.gate.as_ref()), traffic.max_in_flight);
+    let terms = Terms { gate, queue: traffic.queue, hold: traffic.hold };
+    let routes = traffic.routes.iter().map(|route| {
+        let same = |old: &&RouteRules| old.own && old.path == route.path;
+        let old = before.and_then(|before| before.routes.iter().find(same)).and_then(|old| old.terms.gate.as_ref());
+        let own = route.max_in_flight.is_some();
+        let gate = if own { self::gate(old, route.max_in_flight) } else { terms.gate.clone() };
+        RouteRules {
+            path: route.path.clone(),
+            first_byte_timeout: route.first_byte_timeout,
+            terms: Terms { gate, queue: route.queue, hold: route.hold },
+            own,
+        }
+    });
+    let routes = routes.collect();
+    (terms, routes)
+}
+
+fn gate(old: Option<&Arc<Gate>>, max: Option<usize>) -> Option<Arc<Gate>> {
+    let max = max?;
+    let Some(old) = old else { return Some(Gate::new(max)) };
+    old.resize(max);
+    Some(Arc::clone(old))
+}
+
+impl RouteRules {
+    /// Its own path, and what is below it.
+    fn covers(&self, path: &str) -> bool {
+        path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -197,13 +271,14 @@ impl Limits {
     fn new(config: &Config) -> Self {
         let traffic = &config.traffic;
         Self {
-            max_in_flight: traffic.max_in_flight,
+            hold: traffic.hold,
             first_byte_timeout: traffic.first_byte_timeout,
             connect_timeout: traffic.connect_timeout,
             upstream_idle: traffic.upstream_idle,
             client_idle: traffic.client_idle,
             max_connections: traffic.max_connections,
             forwarded_headers: traffic.forwarded_headers,
+            protocol: config.upstream.protocol,
         }
     }
 }
@@ -217,7 +292,12 @@ impl Passage {
         let propagating = snapshot.drain.phase == DrainPhase::Propagating;
         let ready = &snapshot.ready;
         let only_draining = propagating && ready.why.iter().all(|why| !blocks(&why.cause));
-        if ready.status == Status::Fail && !only_draining { Self::NotReady } else { Self::Open }
+        if ready.status != Status::Fail || only_draining {
+            return Self::Open;
+        }
+        let starting = snapshot.instance.phase != InstancePhase::Started;
+        let hopeless = ready.why.iter().any(|why| matches!(why.cause, Cause::Disabled | Cause::StartupBudget));
+        if starting && !hopeless { Self::Loading } else { Self::NotReady }
     }
 }
 

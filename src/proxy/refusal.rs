@@ -3,6 +3,8 @@
 //! One closed list of reasons: the metric label, the `x-probegate-reason` header and the body's `error` are
 //! the same word. A refusal names the deciding check at most; evidence is for the probe and admin listeners.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -12,6 +14,9 @@ use crate::limits;
 /// The header that tells our own answers from the model server's.
 pub const REASON_HEADER: HeaderName = HeaderName::from_static("x-probegate-reason");
 
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
 /// Why a request got no answer of the model server's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
@@ -19,6 +24,8 @@ pub enum Reason {
     BadRequest,
     /// The client left. Counted, never sent.
     ClientGone,
+    /// As many client connections as allowed. Said without reading a request.
+    ConnectionsFull,
     /// CONNECT, or an upgrade that cannot be carried.
     ConnectUnsupported,
     /// The drain's time for new requests is over.
@@ -29,8 +36,10 @@ pub enum Reason {
     NoUpstream,
     /// The readiness gate fails.
     NotReady,
-    /// As many requests in flight as allowed.
+    /// As many requests in flight as allowed, and as many that wait.
     QueueFull,
+    /// It waited for its turn for as long as it may.
+    QueueTimeout,
     /// The model server's answer broke off after its head. Counted, never sent.
     UpstreamAborted,
     /// No connection to the model server in time.
@@ -49,15 +58,17 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::ClientGone,
+        Self::ConnectionsFull,
         Self::ConnectUnsupported,
         Self::Draining,
         Self::FirstByteTimeout,
         Self::NoUpstream,
         Self::NotReady,
         Self::QueueFull,
+        Self::QueueTimeout,
         Self::UpstreamAborted,
         Self::UpstreamConnectTimeout,
         Self::UpstreamInvalid,
@@ -72,12 +83,14 @@ impl Reason {
         match self {
             Self::BadRequest => "bad_request",
             Self::ClientGone => "client_gone",
+            Self::ConnectionsFull => "connections_full",
             Self::ConnectUnsupported => "connect_unsupported",
             Self::Draining => "draining",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::NoUpstream => "no_upstream",
             Self::NotReady => "not_ready",
             Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
             Self::UpstreamAborted => "upstream_aborted",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
@@ -97,10 +110,12 @@ impl Reason {
             Self::FirstByteTimeout => 504,
             Self::UpstreamAborted | Self::UpstreamInvalid | Self::UpstreamReset => 502,
             Self::UriTooLong => 414,
-            Self::Draining
+            Self::ConnectionsFull
+            | Self::Draining
             | Self::NoUpstream
             | Self::NotReady
             | Self::QueueFull
+            | Self::QueueTimeout
             | Self::UpstreamConnectTimeout
             | Self::UpstreamRefused
             | Self::UpstreamUnreachable => 503,
@@ -114,18 +129,44 @@ impl Reason {
 
     /// Whether it counts as shed: the server could not take it now, through no fault of the request.
     pub const fn shed(self) -> bool {
-        matches!(self, Self::Draining | Self::NoUpstream | Self::NotReady | Self::QueueFull)
+        matches!(
+            self,
+            Self::Draining
+                | Self::NoUpstream
+                | Self::NotReady
+                | Self::QueueFull
+                | Self::QueueTimeout
+                | Self::ConnectionsFull
+        )
+    }
+
+    /// The status for a gRPC client: exhausted where the limit is ours, else unavailable, which it may retry.
+    const fn grpc_status(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            // INTERNAL: such a request is never well formed gRPC.
+            Self::BadRequest | Self::UpstreamInvalid | Self::UriTooLong => "13",
+            // UNIMPLEMENTED
+            Self::ConnectUnsupported => "12",
+            // DEADLINE_EXCEEDED: unlike an unavailable server, this one has begun the work.
+            Self::FirstByteTimeout => "4",
+            // RESOURCE_EXHAUSTED
+            Self::QueueFull | Self::QueueTimeout | Self::ConnectionsFull => "8",
+            // UNAVAILABLE
+            _ => "14",
+        })
     }
 
     const fn message(self) -> &'static str {
         match self {
             Self::BadRequest => "the request is malformed",
             Self::ClientGone => "the client left",
+            Self::ConnectionsFull => "too many connections",
             Self::ConnectUnsupported => "CONNECT is not served here",
             Self::Draining => "this instance is shutting down",
             Self::FirstByteTimeout => "the model server did not begin its answer in time",
             Self::NoUpstream => "no model server is in rotation",
             Self::NotReady => "the model server is not ready",
+            Self::QueueTimeout => "too many requests in flight for too long",
             Self::QueueFull => "too many requests in flight",
             Self::UpstreamAborted => "the model server broke off its answer",
             Self::UpstreamConnectTimeout => "the model server did not accept a connection in time",
@@ -151,14 +192,31 @@ impl Reason {
         response
     }
 
-    fn body(self, about: Option<&str>) -> Bytes {
-        let message = match about {
+    /// The same for a gRPC client: a head alone, whose fields are the trailers too.
+    pub(super) fn grpc_response(self, about: Option<&str>) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::new());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(GRPC_STATUS, self.grpc_status());
+        headers.insert(GRPC_MESSAGE, grpc_message(&self.text(about)));
+        headers.insert(REASON_HEADER, HeaderValue::from_static(self.as_str()));
+        if self.retryable() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(limits::RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+
+    fn text(self, about: Option<&str>) -> String {
+        match about {
             Some(check) => format!("{}: {check}", self.message()),
             None => self.message().to_owned(),
-        };
+        }
+    }
+
+    fn body(self, about: Option<&str>) -> Bytes {
         let mut body = serde_json::Map::new();
         body.insert("error".to_owned(), self.as_str().into());
-        body.insert("message".to_owned(), message.into());
+        body.insert("message".to_owned(), self.text(about).into());
         if self.retryable() {
             body.insert("retry_after".to_owned(), limits::RETRY_AFTER_SECONDS.into());
         }
@@ -166,6 +224,20 @@ impl Reason {
         text.push('\n');
         Bytes::from(text)
     }
+}
+
+/// Percent-encoded as the gRPC protocol wants it: printable ASCII stays, but for the sign itself.
+fn grpc_message(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' => encoded.push_str("%25"),
+            b' '..=b'~' => encoded.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static("refused"))
 }
 
 #[cfg(test)]
@@ -189,6 +261,17 @@ mod tests {
         assert_eq!(body["error"], "not_ready");
         assert_eq!(body["message"], "the model server is not ready: redis \"a\"");
         assert_eq!(body["retry_after"], 1);
+    }
+
+    #[test]
+    fn a_grpc_client_is_told_by_status_and_message_in_the_head() {
+        let response = Reason::NotReady.grpc_response(Some("caf\u{e9} 100%"));
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "14");
+        assert_eq!(response.headers()["grpc-message"], "the model server is not ready: caf%C3%A9 100%25");
+        assert_eq!(response.headers()["x-probegate-reason"], "not_ready");
+        assert!(response.body().is_empty());
+        assert_eq!(Reason::QueueFull.grpc_response(None).headers()["grpc-status"], "8");
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! One request: may it pass, and where to.
 //!
-//! The gate is one atomic word that the driver sets when the judgement changes; here it is only read.
+//! Whether it may pass is one atomic word that the driver sets when the judgement changes; here it is only read.
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 
+use super::admission::{self, Place, Terms};
 use super::body::Answer;
 use super::connection::Conn;
-use super::forward::{self, Ticket};
+use super::forward::{self, Ticket, Way};
+use super::headers::Hop;
 use super::refusal::Reason;
 use super::{Passage, headers};
+use crate::config::UpstreamProtocol;
+use crate::limits;
 
 /// Answers one request: forwards it, or says why not.
 pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
@@ -24,24 +28,66 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
         conn.leave(conn.worker.now());
         return Ok(answer.map(Answer::Own));
     }
-    let limits = conn.worker.shared.limits();
-    let ticket = match admit(&conn, limits.max_in_flight) {
-        Ok(ticket) => ticket,
-        Err(reason) => return Ok(refuse(&conn, reason)),
+    let from = Asker::of(&request);
+    let shared = &conn.worker.shared;
+    let (mut limits, terms) = shared.rules(request.uri().path());
+    limits.hold = terms.hold;
+    let began = conn.worker.now();
+    let place = match admission::at_once(shared.passage(), &terms) {
+        Some(place) => place,
+        // Boxed: rare, and its state would make every connection's larger.
+        None => match Box::pin(wait(&conn, &terms, &request)).await {
+            Ok(place) => place,
+            Err(reason) => return Ok(refusal(&conn, reason, from)),
+        },
     };
-    let upgrading = match headers::prepare_request(&mut request, conn.peer.ip(), limits.forwarded_headers) {
-        Ok(upgrading) => upgrading,
+    let ticket = Ticket::new(&conn, began, place);
+    let hop = hop_of(limits.protocol, &request);
+    let tunnel = match headers::prepare_request(&mut request, conn.peer.ip(), limits.forwarded_headers, hop) {
+        Ok(tunnel) => tunnel,
         Err(reason) => {
             ticket.fail(reason);
-            return Ok(refusal(&conn, reason));
+            return Ok(refusal(&conn, reason, from));
         }
     };
-    let answered = forward::forward(ticket, request, upgrading, limits).await;
-    let mut response = answered.unwrap_or_else(|reason| refusal(&conn, reason));
+    let answered = forward::forward(ticket, request, Way { hop, tunnel }, limits).await;
+    let mut response = answered.unwrap_or_else(|reason| refusal(&conn, reason, from));
     if conn.worker.shared.passage() == Passage::Draining {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        say_goodbye(&conn, &mut response, from);
     }
     Ok(response)
+}
+
+/// In which words a client understands a refusal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asker {
+    Http1,
+    Http2,
+    /// Over HTTP/2: nothing else carries its trailers.
+    Grpc,
+}
+
+impl Asker {
+    fn of<B>(request: &Request<B>) -> Self {
+        if request.version() != Version::HTTP_2 {
+            return Self::Http1;
+        }
+        let grpc =
+            request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        if grpc { Self::Grpc } else { Self::Http2 }
+    }
+}
+
+fn hop_of<B>(protocol: UpstreamProtocol, request: &Request<B>) -> Hop {
+    match protocol {
+        UpstreamProtocol::Http1 => Hop::Http1,
+        UpstreamProtocol::H2c => Hop::Http2,
+        // What speaks WebSocket mostly speaks HTTP/1.1 only.
+        UpstreamProtocol::Auto if request.version() == Version::HTTP_2 && request.method() != Method::CONNECT => {
+            Hop::Http2
+        }
+        UpstreamProtocol::Auto => Hop::Http1,
+    }
 }
 
 fn probe(conn: &Conn, request: &Request<Incoming>) -> Option<Response<Bytes>> {
@@ -49,36 +95,50 @@ fn probe(conn: &Conn, request: &Request<Incoming>) -> Option<Response<Bytes>> {
     probes.answer(request.method(), request.uri(), request.headers(), conn.peer)
 }
 
-/// The gate and the limit. Admitted, the request is in flight until its ticket ends.
-fn admit(conn: &Rc<Conn>, max_in_flight: Option<usize>) -> Result<Ticket, Reason> {
-    let shared = &conn.worker.shared;
-    match shared.passage() {
-        Passage::Open => {}
-        Passage::NotReady => return Err(Reason::NotReady),
-        Passage::Draining => return Err(Reason::Draining),
-    }
-    let Some(max) = max_in_flight else { return Ok(Ticket::new(conn, false)) };
-    let all = &shared.counters.limited;
-    if all.fetch_add(1, Ordering::Relaxed) >= max {
-        all.fetch_sub(1, Ordering::Relaxed);
-        return Err(Reason::QueueFull);
-    }
-    Ok(Ticket::new(conn, true))
-}
-
-/// Counts and answers a request that was not admitted.
-fn refuse(conn: &Conn, reason: Reason) -> Response<Answer> {
+/// Waits for admission where that is allowed, and counts a request that gets none.
+async fn wait(conn: &Rc<Conn>, terms: &Terms, request: &Request<Incoming>) -> Result<Option<Place>, Reason> {
+    let mut waiting = Waiting { conn, ended: Some(Reason::ClientGone) };
     conn.enter();
-    conn.worker.counters().refuse(reason);
-    conn.leave(conn.worker.now());
-    refusal(conn, reason)
+    let bytes = request.body().size_hint().exact().unwrap_or(limits::TRAFFIC_BUFFER_BYTES_MAX as u64);
+    let admitted = admission::wait(conn, terms, bytes).await;
+    waiting.ended = admitted.as_ref().err().copied();
+    admitted
 }
 
-fn refusal(conn: &Conn, reason: Reason) -> Response<Answer> {
+/// A request before its admission. Dropped without a word, the client left.
+struct Waiting<'a> {
+    conn: &'a Conn,
+    ended: Option<Reason>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(reason) = self.ended {
+            self.conn.worker.counters().refuse(reason);
+        }
+        self.conn.leave(self.conn.worker.now());
+    }
+}
+
+fn refusal(conn: &Conn, reason: Reason, to: Asker) -> Response<Answer> {
     let about = if reason == Reason::NotReady { conn.worker.shared.deciding_check() } else { None };
-    let mut response = reason.response(about.as_deref()).map(Answer::Own);
+    let said = match to {
+        Asker::Grpc => reason.grpc_response(about.as_deref()),
+        Asker::Http1 | Asker::Http2 => reason.response(about.as_deref()),
+    };
+    let mut response = said.map(Answer::Own);
     if reason == Reason::Draining {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        say_goodbye(conn, &mut response, to);
     }
     response
+}
+
+/// The client's next request is to go elsewhere.
+fn say_goodbye(conn: &Conn, response: &mut Response<Answer>, to: Asker) {
+    match to {
+        Asker::Http1 => {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Asker::Http2 | Asker::Grpc => conn.retire(),
+    }
 }

@@ -1,15 +1,21 @@
 //! What follows a `101`: bytes both ways until either side is done.
 //!
+//! Bytes count like those of bodies, and what the model server sends is progress of its.
 //! The tunnel counts as a request in flight and as an open connection of its worker until it ends.
 
-use hyper::upgrade::OnUpgrade;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::task::spawn_local;
 
 use super::connection::Open;
 use super::forward::Ticket;
 use super::refusal::Reason;
+use super::worker::Worker;
 
 /// Joins client and upstream once both have switched.
 pub(super) fn tunnel(ticket: Ticket, client: OnUpgrade, upstream: OnUpgrade) {
@@ -22,9 +28,55 @@ pub(super) fn tunnel(ticket: Ticket, client: OnUpgrade, upstream: OnUpgrade) {
             return;
         };
         // How a tunnel ends is its protocol's business: a reset is an end like any other.
-        let (sent, received) =
-            copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await.unwrap_or_default();
+        let worker = &ticket.conn.worker;
+        let mut client = Metered { io: TokioIo::new(client), worker, side: Side::Client };
+        let mut upstream = Metered { io: TokioIo::new(upstream), worker, side: Side::Upstream };
+        let (sent, received) = copy_bidirectional(&mut client, &mut upstream).await.unwrap_or_default();
         tracing::trace!(sent, received, "tunnel ended");
         ticket.finish_tunnel();
     });
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Client,
+    Upstream,
+}
+
+/// One end of a tunnel, counting what comes out of it.
+struct Metered<'a> {
+    io: TokioIo<Upgraded>,
+    worker: &'a Worker,
+    side: Side,
+}
+
+impl AsyncRead for Metered<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let read = buf.filled().len() - before;
+        match self.side {
+            Side::Client => self.worker.counters().received(read),
+            Side::Upstream => {
+                self.worker.counters().progress(self.worker.now());
+                self.worker.counters().sent(read);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Metered<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }

@@ -89,14 +89,15 @@ impl Upstreams {
     }
 
     /// The engine's word on one backend. Unknown ids are ignored. Two entries of one address are one backend,
-    /// in rotation while either is enabled.
-    pub(super) fn enable(&self, id: BackendId, enabled: bool) {
-        let Some(member) = self.members.get(id.index()) else { return };
+    /// in rotation while either is enabled. `true`: it changed something.
+    pub(super) fn enable(&self, id: BackendId, enabled: bool) -> bool {
+        let Some(member) = self.members.get(id.index()) else { return false };
         if member.enabled.swap(enabled, Ordering::Relaxed) == enabled {
-            return;
+            return false;
         }
         let any = self.members.iter().any(|m| m.backend == member.backend && m.enabled.load(Ordering::Relaxed));
         self.balancer.set_enable(&member.backend, any);
+        true
     }
 
     /// Takes over the engine's word for the addresses that stay, so that a reload refuses nobody.
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn a_key_stays_with_its_backend_when_another_one_leaves() {
         let all = upstreams(Algorithm::Consistent, &[1, 1, 1]);
-        (0..3).for_each(|id| all.enable(BackendId(id), true));
+        assert!((0..3).all(|id| all.enable(BackendId(id), true)));
         let before: Vec<Picked> = (0_u32..100).map(|key| all.pick(&key.to_le_bytes(), None).unwrap()).collect();
         all.enable(BackendId(2), false);
         for (key, was) in (0_u32..).zip(&before) {

@@ -16,9 +16,11 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::MissedTickBehavior;
 
+use super::channels::Channels;
 use super::connection::{self, Connections};
 use super::counters::WorkerCounters;
 use super::pool::Pool;
+use super::refusal::Reason;
 use super::{Limits, Shared};
 use crate::engine::{BackendId, Sign, Time};
 use crate::limits;
@@ -37,6 +39,7 @@ pub(super) struct Worker {
     index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) pool: RefCell<Pool>,
+    pub(super) channels: RefCell<Channels>,
     pub(super) connections: Connections,
     last_sign: Cell<Option<Time>>,
 }
@@ -57,6 +60,7 @@ pub fn worker(
         index,
         shared,
         pool: RefCell::default(),
+        channels: RefCell::default(),
         connections: Connections::default(),
         last_sign: Cell::new(None),
     });
@@ -96,7 +100,10 @@ async fn accept(worker: &Rc<Worker>, listener: &tokio::net::TcpListener) {
             Ok((stream, peer)) if worker.connected() => {
                 spawn_local(connection::serve(Rc::clone(worker), stream, peer));
             }
-            Ok((stream, _)) => refuse_connection(stream),
+            Ok((stream, _)) => {
+                worker.counters().refuse(Reason::ConnectionsFull);
+                refuse_connection(stream);
+            }
             // The client left before its turn: nobody's fault.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -125,6 +132,7 @@ async fn tick(worker: Rc<Worker>) {
         let setup = worker.shared.setup.load_full();
         let Limits { upstream_idle, client_idle, .. } = setup.limits;
         worker.pool.borrow_mut().sweep(now, upstream_idle, |address| setup.upstreams.contains(address));
+        worker.channels.borrow_mut().sweep(now, upstream_idle, |address| setup.upstreams.contains(address));
         worker.connections.sweep(now, client_idle);
     }
 }

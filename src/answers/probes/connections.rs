@@ -23,8 +23,8 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::{ProbeAnswers, answer_infallibly};
 use crate::answers::grpc;
-use crate::answers::sniff::{Protocol, Rewound, sniff};
 use crate::limits;
+use crate::net::sniff::{Protocol, Rewound, sniff};
 
 /// How long answers under way may still be written after the shutdown.
 const LAST_WORDS: Duration = Duration::from_millis(500);

@@ -8,12 +8,12 @@ use http::Uri;
 
 use super::super::fault::{Fault, Faults, KeyPath, join, path, show_text};
 use super::super::plan::{
-    AdminAddress, Algorithm, Backend, Details, Listen, Log, LogFormat, MetricsPage, ShowDetails, Traffic, Upstream,
-    UpstreamProtocol,
+    AdminAddress, Algorithm, Backend, Details, Listen, Log, LogFormat, MetricsPage, Queue, Route, ShowDetails, Traffic,
+    Upstream, UpstreamProtocol,
 };
 use super::super::raw::{
-    RawAlgorithm, RawConfig, RawDetails, RawDrain, RawLog, RawLogFormat, RawProtocol, RawShow, RawTraffic, RawUpstream,
-    Span, TextOr,
+    RawAlgorithm, RawConfig, RawDetails, RawDrain, RawLog, RawLogFormat, RawProtocol, RawQueue, RawRoute, RawShow,
+    RawTraffic, RawUpstream, Span, TextOr,
 };
 use super::super::units;
 use crate::engine::DrainPlan;
@@ -204,19 +204,10 @@ pub(super) fn details(raw: &RawDetails) -> Details {
 }
 
 pub(super) fn traffic(raw: &RawTraffic, faults: &mut Faults) -> Traffic {
-    let mut number = |value: Option<i64>, key: &str, max: i64| match value {
-        Some(number) if !(1..=max).contains(&number) => {
-            let fault = Fault::value(path(["traffic", key]), format!("found {number}"));
-            faults.push(fault.expected(format!("1 to {max}")));
-            None
-        }
-        // Within bounds that fit.
-        other => other.map(|number| number as usize),
-    };
-    let workers = number(raw.workers, "workers", 1024);
-    let max_in_flight = number(raw.max_in_flight, "max_in_flight", 1_000_000);
-    let max_connections = number(raw.max_connections, "max_connections", 1_000_000);
-    Traffic {
+    let workers = count(raw.workers, 1024, || path(["traffic", "workers"]), faults);
+    let max_in_flight = count(raw.max_in_flight, REQUESTS_MAX, || path(["traffic", "max_in_flight"]), faults);
+    let max_connections = count(raw.max_connections, REQUESTS_MAX, || path(["traffic", "max_connections"]), faults);
+    let mut traffic = Traffic {
         workers,
         max_in_flight,
         first_byte_timeout: raw
@@ -228,7 +219,69 @@ pub(super) fn traffic(raw: &RawTraffic, faults: &mut Faults) -> Traffic {
         client_idle: positive_or(&raw.client_idle, limits::IDLE_CONNECTION, "client_idle", faults),
         max_connections: max_connections.unwrap_or(limits::TRAFFIC_CONNECTIONS_MAX),
         forwarded_headers: raw.forwarded_headers.unwrap_or(true),
+        queue: raw.queue.as_ref().and_then(|queue| self::queue(queue, &path(["traffic", "queue"]), faults)),
+        hold: raw.hold.as_ref().map(|span| span.0).filter(|hold| !hold.is_zero()),
+        routes: Vec::new(),
+    };
+    if traffic.queue.is_some() && max_in_flight.is_none() {
+        let fault = Fault::value(path(["traffic", "queue"]), "found a queue and no limit to wait for".to_owned());
+        faults.push(fault.expected("`max_in_flight` beside it"));
     }
+    traffic.routes = raw.routes.iter().filter_map(|(at, raw)| route(at, raw, &traffic, faults)).collect();
+    traffic.routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+    traffic
+}
+
+const REQUESTS_MAX: i64 = 1_000_000;
+
+fn count(typed: Option<i64>, max: i64, here: impl Fn() -> KeyPath, faults: &mut Faults) -> Option<usize> {
+    let number = typed?;
+    if (1..=max).contains(&number) {
+        // Within bounds that fit.
+        return Some(number as usize);
+    }
+    faults.push(Fault::value(here(), format!("found {number}")).expected(format!("1 to {max}")));
+    None
+}
+
+fn queue(raw: &RawQueue, here: &[String], faults: &mut Faults) -> Option<Queue> {
+    let at = |key: &str| join(here, key);
+    let timeout =
+        raw.timeout.as_ref().map_or(Some(limits::QUEUE_TIMEOUT), |span| positive(span, at("timeout"), faults));
+    let Some(max) = raw.max else {
+        let fault = Fault::value(here.to_vec(), "found no `max`".to_owned());
+        faults.push(fault.expected("how many may wait, as in `max = 64`"));
+        return None;
+    };
+    Some(Queue {
+        max: count(Some(max), REQUESTS_MAX, || at("max"), faults)?,
+        max_bytes: raw.max_bytes.as_ref().map(|size| size.0.0),
+        timeout: timeout?,
+    })
+}
+
+fn route(at: &str, raw: &RawRoute, common: &Traffic, faults: &mut Faults) -> Option<Route> {
+    let here = |key: &str| path(["traffic", "routes", at, key]);
+    if !at.starts_with('/') || at.contains(['?', '#', ' ']) {
+        let fault = Fault::value(path(["traffic", "routes", at]), format!("found {}", show_text(at)));
+        faults.push(fault.expected(r#"a path such as "/v1/predict""#));
+        return None;
+    }
+    let queue = match &raw.queue {
+        Some(queue) => self::queue(queue, &here("queue"), faults),
+        None => common.queue,
+    };
+    let first_byte_timeout = match &raw.first_byte_timeout {
+        Some(span) => positive(span, here("first_byte_timeout"), faults),
+        None => common.first_byte_timeout,
+    };
+    Some(Route {
+        path: at.trim_end_matches('/').to_owned(),
+        max_in_flight: count(raw.max_in_flight, REQUESTS_MAX, || here("max_in_flight"), faults),
+        queue,
+        hold: raw.hold.as_ref().map_or(common.hold, |span| Some(span.0).filter(|hold| !hold.is_zero())),
+        first_byte_timeout,
+    })
 }
 
 fn positive_or(span: &Option<Span>, default: Duration, key: &str, faults: &mut Faults) -> Duration {

@@ -198,6 +198,38 @@ pub(crate) struct RawTraffic {
     pub(crate) forwarded_headers: Option<bool>,
     /// Also answer the probe paths on the traffic listener. Default `false`.
     pub(crate) expose_probes: Option<bool>,
+    /// Where requests above `max_in_flight` wait, first come first served. Default none: they are refused at once.
+    pub(crate) queue: Option<RawQueue>,
+    /// How long a request waits while the model server starts or is gone, as in `10s`. Default not at all.
+    pub(crate) hold: Option<Span>,
+    /// Limits by path, as in `[traffic.routes."/v1/train"]`: for it and everything below it. The longest wins.
+    pub(crate) routes: BTreeMap<String, RawRoute>,
+}
+
+/// A bounded queue.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawQueue {
+    /// Requests that wait at once, over all workers. 1 to 1000000; needed.
+    pub(crate) max: Option<i64>,
+    /// Bytes of their bodies, as in `64MiB`. Default unlimited.
+    pub(crate) max_bytes: Option<Size>,
+    /// A request waits at most this long. Default `10s`.
+    pub(crate) timeout: Option<Span>,
+}
+
+/// What differs for one path. What is not said is as in `[traffic]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawRoute {
+    /// Requests at once on this route, counted alone instead of with the rest.
+    pub(crate) max_in_flight: Option<i64>,
+    /// A queue of its own rules.
+    pub(crate) queue: Option<RawQueue>,
+    /// Default as in `[traffic]`; `0s`: not at all.
+    pub(crate) hold: Option<Span>,
+    /// Default as in `[traffic]`.
+    pub(crate) first_byte_timeout: Option<Span>,
 }
 
 /// The way out of service.

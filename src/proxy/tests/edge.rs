@@ -124,3 +124,51 @@ async fn pipelined_requests_are_answered_in_their_order() {
     client.head().await;
     assert_eq!(client.exactly(1).await, b"2");
 }
+
+#[tokio::test]
+async fn a_body_that_stops_coming_ends_its_connection_and_the_servers_work() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.client_idle = Duration::from_millis(400);
+    let plane = Plane::start(&[model.address], setting);
+    let mut client = plane.client().await;
+    client.send("POST / HTTP/1.1\r\nhost: m\r\ncontent-length: 10\r\n\r\nhalf").await;
+    let mut server = model.accept().await;
+    server.until("half").await;
+    assert_eq!(client.closed().await, "");
+    server.closed().await;
+    plane.until("counted", |c| c.in_flight() == 0 && c.refused(Reason::ClientGone) == 1).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_longer_than_a_client_may_idle_is_waited_for() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.client_idle = Duration::from_millis(300);
+    let plane = Plane::start(&[model.address], setting);
+    let mut client = plane.client().await;
+    client.send("POST / HTTP/1.1\r\nhost: m\r\ncontent-length: 2\r\n\r\nhi").await;
+    let mut server = model.accept().await;
+    server.until("hi").await;
+    assert!(tokio::time::timeout(Duration::from_millis(900), client.more()).await.is_err(), "it was cut off");
+    server.send(ok("late")).await;
+    client.until("late").await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_for_too_long_is_given_up() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.client_idle = Duration::from_millis(500);
+    let plane = Plane::start(&[model.address], setting);
+    let mut client = plane.client().await;
+    client.send(get("/")).await;
+    let mut server = model.accept().await;
+    server.head().await;
+    server.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+    let block = vec![b'x'; 64 * 1024];
+    // Until every buffer is full, and then until the proxy closes.
+    while within(server.stream.write_all(&block)).await.is_ok() {}
+    plane.until("given up", |c| c.in_flight() == 0 && c.connections() == 0).await;
+    drop(client);
+}

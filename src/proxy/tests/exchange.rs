@@ -250,6 +250,7 @@ async fn a_websocket_becomes_a_tunnel_that_counts_until_it_ends() {
     server.send("pong").await;
     assert_eq!(client.exactly(4).await, b"pong");
     assert_eq!(plane.counters().in_flight(), 1);
+    assert_eq!(plane.counters().bytes(), (4, 9));
     drop(client);
     server.closed().await;
     drop(server);

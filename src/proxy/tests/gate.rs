@@ -271,3 +271,150 @@ async fn a_check_that_decides_is_named_and_nothing_more_is_told() {
     assert_eq!(body["message"], "the model server is not ready: redis");
     assert!(!body.to_string().contains("10.0.0.7"), "{body}");
 }
+
+const fn queue(max: usize, timeout: Duration) -> config::Queue {
+    config::Queue { max, max_bytes: None, timeout }
+}
+
+#[tokio::test]
+async fn above_the_limit_a_request_waits_for_its_turn_and_is_served() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.max_in_flight = Some(1);
+    setting.traffic.queue = Some(queue(1, PATIENCE));
+    let plane = Plane::start(&[model.address], setting);
+    let mut first = plane.client().await;
+    first.send(get("/first")).await;
+    let mut server = model.accept().await;
+    server.head().await;
+    let mut second = plane.client().await;
+    second.send(get("/second")).await;
+    plane.until("queued", |c| c.queued() == 1).await;
+    assert_says(&refused(&plane).await.0, "503", "queue_full");
+    assert_eq!(plane.counters().in_flight(), 1);
+    server.send(ok("1")).await;
+    first.until("1").await;
+    assert!(server.head().await.starts_with("GET /second "));
+    server.send(ok("2")).await;
+    second.until("2").await;
+    plane.until("empty", |c| c.queued() == 0 && c.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn whoever_waits_too_long_is_refused_and_whoever_leaves_makes_room() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.max_in_flight = Some(1);
+    setting.traffic.queue = Some(queue(1, Duration::from_millis(300)));
+    let plane = Plane::start(&[model.address], setting);
+    let mut first = plane.client().await;
+    first.send(get("/")).await;
+    let mut server = model.accept().await;
+    server.head().await;
+    let mut leaver = plane.client().await;
+    leaver.send(get("/")).await;
+    plane.until("queued", |c| c.queued() == 1).await;
+    drop(leaver);
+    plane.until("left", |c| c.queued() == 0 && c.refused(Reason::ClientGone) == 1).await;
+    assert_says(&refused(&plane).await.0, "503", "queue_timeout");
+    plane.until("counted", |c| c.refused(Reason::QueueTimeout) == 1 && c.queued() == 0).await;
+}
+
+#[tokio::test]
+async fn while_the_model_server_loads_requests_are_held_and_then_served() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.hold = Some(PATIENCE);
+    let plane = Plane::start(&[model.address], setting);
+    plane.judge(|next| {
+        next.instance.phase = InstancePhase::Starting;
+        not_ready(next, vec![Cause::Starting]);
+    });
+    let mut client = plane.client().await;
+    client.send(get("/")).await;
+    plane.until("held", |c| c.held() == 1).await;
+    plane.judge(|_| {});
+    let mut server = model.accept().await;
+    server.head().await;
+    server.send(ok("x")).await;
+    client.until("x").await;
+    plane.until("over", |c| c.held() == 0 && c.in_flight() == 0).await;
+    // Not ready for another reason is not worth the wait.
+    plane.judge(|next| not_ready(next, vec![Cause::Check(CheckId(0))]));
+    assert_says(&refused(&plane).await.0, "503", "not_ready");
+}
+
+#[tokio::test]
+async fn a_held_request_is_refused_when_its_time_is_up_or_the_drain_comes() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.hold = Some(Duration::from_millis(200));
+    let plane = Plane::start(&[model.address], setting);
+    let loading = |next: &mut Snapshot| {
+        next.instance.phase = InstancePhase::Gone;
+        not_ready(next, vec![Cause::Gone]);
+    };
+    plane.judge(loading);
+    assert_says(&refused(&plane).await.0, "503", "not_ready");
+    let mut client = plane.client().await;
+    client.send(get("/")).await;
+    plane.until("held", |c| c.held() == 1).await;
+    plane.judge(|next| {
+        loading(next);
+        next.drain.phase = DrainPhase::Finishing;
+    });
+    assert!(client.closed().await.contains("x-probegate-reason: draining"));
+}
+
+#[tokio::test]
+async fn a_request_that_finds_the_port_closed_is_held_until_somebody_listens() {
+    let address = nobody().await;
+    let mut setting = Setting::default();
+    setting.traffic.hold = Some(PATIENCE);
+    let plane = Plane::start(&[address], setting);
+    let mut client = plane.client().await;
+    client.send("POST / HTTP/1.1\r\nhost: m\r\ncontent-length: 2\r\n\r\nhi").await;
+    plane.until("held", |c| c.held() == 1).await;
+    let model = Model { listener: TcpListener::bind(address).await.unwrap(), address };
+    let mut server = model.accept().await;
+    server.until("hi").await;
+    server.send(ok("x")).await;
+    client.until("x").await;
+}
+
+#[tokio::test]
+async fn a_route_has_its_own_limit_beside_the_common_one() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.max_in_flight = Some(1);
+    setting.traffic.routes = vec![config::Route {
+        path: "/train".to_owned(),
+        max_in_flight: Some(1),
+        queue: None,
+        hold: None,
+        first_byte_timeout: None,
+    }];
+    let plane = Plane::start(&[model.address], setting);
+    let mut common = plane.client().await;
+    common.send(get("/trainer")).await;
+    model.accept().await.head().await;
+    let mut own = plane.client().await;
+    own.send(get("/train/x")).await;
+    let mut server = model.accept().await;
+    assert!(server.head().await.starts_with("GET /train/x "));
+    let mut more = plane.client().await;
+    more.send(get("/train?y")).await;
+    assert_says(&more.head().await, "503", "queue_full");
+}
+
+#[tokio::test]
+async fn a_connection_above_the_limit_is_told_so_and_counted() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.max_connections = 1;
+    let plane = Plane::start(&[model.address], setting);
+    let _only = plane.client().await;
+    plane.until("connected", |c| c.connections() == 1).await;
+    assert!(plane.client().await.closed().await.contains("connections_full"));
+    assert_eq!(plane.counters().refused(Reason::ConnectionsFull), 1);
+}

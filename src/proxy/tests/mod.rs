@@ -3,6 +3,8 @@
 mod edge;
 mod exchange;
 mod gate;
+mod grpc;
+mod http2;
 mod life;
 
 use std::future::Future;
@@ -27,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Setting {
     traffic: config::Traffic,
     algorithm: Algorithm,
+    protocol: UpstreamProtocol,
     workers: usize,
     probes: Option<Arc<dyn ProbeHook>>,
     signs: Option<mpsc::Sender<(BackendId, Sign)>>,
@@ -44,8 +47,12 @@ impl Default for Setting {
                 client_idle: Duration::from_secs(75),
                 max_connections: 100,
                 forwarded_headers: false,
+                queue: None,
+                hold: None,
+                routes: Vec::new(),
             },
             algorithm: Algorithm::RoundRobin,
+            protocol: UpstreamProtocol::Auto,
             workers: 1,
             probes: None,
             signs: None,
@@ -67,8 +74,8 @@ struct Plane {
 impl Plane {
     /// In front of `upstreams`, all of them enabled, ready.
     fn start(upstreams: &[SocketAddr], setting: Setting) -> Self {
-        let Setting { traffic, algorithm, workers, probes, signs } = setting;
-        let config = config_for(upstreams, traffic, algorithm);
+        let Setting { traffic, algorithm, protocol, workers, probes, signs } = setting;
+        let config = config_for(upstreams, traffic, algorithm, protocol);
         let published = Published::new(snapshot(upstreams.len(), true));
         let wiring = Wiring { workers, signs, probes };
         let shared = Shared::new(&config, upstreams, Arc::clone(&published), Clock::start(), wiring).unwrap();
@@ -171,6 +178,14 @@ impl Wire {
         read
     }
 
+    /// As [`Wire::more`], but a reset is an end.
+    async fn more_or_end(&mut self) -> usize {
+        let mut buffer = [0; 16 * 1024];
+        let read = within(self.stream.read(&mut buffer)).await.unwrap_or(0);
+        self.read.extend_from_slice(&buffer[..read]);
+        read
+    }
+
     /// Everything up to and including `end`.
     async fn until(&mut self, end: &str) -> String {
         loop {
@@ -221,7 +236,12 @@ fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-fn config_for(upstreams: &[SocketAddr], traffic: config::Traffic, algorithm: Algorithm) -> Config {
+fn config_for(
+    upstreams: &[SocketAddr],
+    traffic: config::Traffic,
+    algorithm: Algorithm,
+    protocol: UpstreamProtocol,
+) -> Config {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     Config {
         source: PathBuf::from("test.toml"),
@@ -231,7 +251,7 @@ fn config_for(upstreams: &[SocketAddr], traffic: config::Traffic, algorithm: Alg
                 .map(|address| config::Backend { address: address.to_string(), weight: 1 })
                 .collect(),
             algorithm,
-            protocol: config::UpstreamProtocol::Auto,
+            protocol,
             preset: None,
             models: Vec::new(),
             metrics: None,

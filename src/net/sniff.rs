@@ -6,33 +6,35 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// What a client of HTTP/2 with prior knowledge says first (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A whole probe fits: the request is then read with one system call.
-const FIRST_READ: usize = 1024;
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Protocol {
+pub(crate) enum Protocol {
     Http1,
     Http2,
 }
 
-/// A stream whose first bytes were read already and are read again.
+/// A stream whose first bytes were read already and are read again. No more than a preface is ever taken, so
+/// that they fit in place and the rest is read straight into its reader's buffer.
 #[derive(Debug)]
-pub(super) struct Rewound<S> {
-    first: Bytes,
+pub(crate) struct Rewound<S> {
+    first: [u8; PREFACE.len()],
+    /// Of `first`, these are still to be read again.
+    from: u8,
+    to: u8,
     stream: S,
 }
 
 /// Reads as much as is needed to tell. A client that closes early speaks HTTP/1, which knows how to end that.
-pub(super) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(Protocol, Rewound<S>)> {
-    let mut first = BytesMut::with_capacity(FIRST_READ);
+pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(Protocol, Rewound<S>)> {
+    let mut first = [0; PREFACE.len()];
+    let mut known = 0;
     loop {
-        let read = stream.read_buf(&mut first).await?;
-        let known = first.len().min(PREFACE.len());
+        let read = stream.read(&mut first[known..]).await?;
+        known += read;
         let protocol = if first[..known] != PREFACE[..known] || read == 0 {
             Protocol::Http1
         } else if known == PREFACE.len() {
@@ -40,19 +42,25 @@ pub(super) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(Pr
         } else {
             continue;
         };
-        return Ok((protocol, Rewound { first: first.freeze(), stream }));
+        // At most the preface's 24.
+        return Ok((protocol, Rewound { first, from: 0, to: known as u8, stream }));
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        let this = &mut *self;
+        if this.from < this.to {
+            let first = &this.first[usize::from(this.from)..usize::from(this.to)];
+            let count = first.len().min(buf.remaining());
+            buf.put_slice(&first[..count]);
+            // Not more than there was.
+            this.from += count as u8;
+            // What follows is likely there already. If not, or if the stream broke, the next read says so.
+            let _ = Pin::new(&mut this.stream).poll_read(cx, buf);
+            return Poll::Ready(Ok(()));
         }
-        let count = self.first.len().min(buf.remaining());
-        buf.put_slice(&self.first[..count]);
-        self.first.advance(count);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut this.stream).poll_read(cx, buf)
     }
 }
 
@@ -108,7 +116,11 @@ mod tests {
     async fn the_preface_is_recognised_however_it_is_cut_and_no_byte_is_lost() {
         for cut in 1..PREFACE.len() {
             let (protocol, all) = told(&[&PREFACE[..cut], &PREFACE[cut..], b"rest"]).await;
-            assert_eq!((protocol, all.as_slice()), (Protocol::Http2, [PREFACE, b"rest"].concat().as_slice()), "{cut}");
+            assert_eq!(
+                (protocol, all.as_slice()),
+                (Protocol::Http2, [&PREFACE[..], b"rest"].concat().as_slice()),
+                "{cut}"
+            );
         }
     }
 

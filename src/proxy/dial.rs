@@ -1,0 +1,82 @@
+//! New connections to the model server, over either protocol.
+
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper::rt::Executor;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::body::Upload;
+use super::channels::Channel;
+use super::pool::Sender;
+use super::refusal::Reason;
+use super::upstreams::Picked;
+use super::worker::Worker;
+use crate::limits;
+
+/// Runs hyper's own tasks where the connection lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Here;
+
+impl<F> Executor<F> for Here
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, task: F) {
+        spawn_local(task);
+    }
+}
+
+/// A new HTTP/1.1 connection, for one request after the other.
+pub(super) async fn http1(worker: &Worker, to: Picked, within: Duration) -> Result<Sender, Reason> {
+    let stream = connect(worker, to, within).await?;
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(limits::TRAFFIC_BUFFER_BYTES_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Reason::UpstreamUnreachable)?;
+    // Ends with its sender, or when the model server closes; whoever waits on it is told by hyper.
+    spawn_local(connection.with_upgrades());
+    Ok(sender)
+}
+
+/// The shared HTTP/2 connection, dialled if there is none. `true`: it is new.
+pub(super) async fn http2(worker: &Worker, to: Picked, within: Duration) -> Result<(Rc<Channel>, bool), Reason> {
+    let slot = worker.channels.borrow_mut().slot(to.address);
+    let _turn = slot.turn().await;
+    if let Some(channel) = slot.live() {
+        return Ok((channel, false));
+    }
+    let stream = connect(worker, to, within).await?;
+    let (sender, connection) = http2::Builder::new(Here)
+        .initial_stream_window_size(limits::H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::H2_UPSTREAM_WINDOW_BYTES)
+        .max_send_buf_size(limits::TRAFFIC_BUFFER_BYTES_MAX)
+        .max_header_list_size(limits::HEAD_BYTES_MAX as u32)
+        .handshake::<_, Upload>(TokioIo::new(stream))
+        .await
+        .map_err(|_| Reason::UpstreamUnreachable)?;
+    spawn_local(connection);
+    Ok((slot.install(sender, worker.now()), true))
+}
+
+async fn connect(worker: &Worker, to: Picked, within: Duration) -> Result<TcpStream, Reason> {
+    let stream = match timeout(within, TcpStream::connect(to.address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            worker.sign_refused(to.id);
+            return Err(Reason::UpstreamRefused);
+        }
+        Ok(Err(_)) => return Err(Reason::UpstreamUnreachable),
+        Err(_elapsed) => return Err(Reason::UpstreamConnectTimeout),
+    };
+    // A small request must not wait for an acknowledgement. Failing is harmless.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}

@@ -94,8 +94,7 @@ async fn connection(stream: TcpStream) -> io::Result<()> {
         match head.word.as_str() {
             "/predict" => line.send(&answer).await?,
             "/tensor" => {
-                let tensor = tensor
-                    .get_or_insert_with(|| plain(&vec![0x3f; TENSOR_BYTES], "application/octet-stream"));
+                let tensor = tensor.get_or_insert_with(|| plain(&vec![0x3f; TENSOR_BYTES], "application/octet-stream"));
                 line.send(tensor).await?;
             }
             "/tokens" => return tokens(line, TOKEN_INTERVAL_MS).await,
@@ -112,7 +111,8 @@ async fn connection(stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-const METRICS: &[u8] = b"# TYPE backend_requests counter\nbackend_requests_total 1\n# TYPE backend_queue gauge\nbackend_queue 0\n";
+const METRICS: &[u8] =
+    b"# TYPE backend_requests counter\nbackend_requests_total 1\n# TYPE backend_queue gauge\nbackend_queue 0\n";
 
 fn plain(body: &[u8], content_type: &str) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n", body.len());

@@ -52,6 +52,10 @@ struct Waiting {
 
 impl Ticker {
     /// A ticker and the task that drives it; within a `LocalSet`.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for types that may swap their descriptor; an `OwnedFd` does not"
+    )]
     pub(crate) fn start() -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         let shared = Rc::new(Shared { waiting: RefCell::default(), timer: AsyncFd::new(timer)? });

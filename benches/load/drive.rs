@@ -31,7 +31,9 @@ const BACKOFF: Duration = Duration::from_millis(5);
 pub(crate) enum Pace {
     Closed,
     /// Over all connections, each with an equal share.
-    Open { per_second: f64 },
+    Open {
+        per_second: f64,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -232,7 +234,8 @@ async fn closed(shared: &Shared, mut exchange: Exchange) {
 
 async fn open(shared: &Shared, mut exchange: Exchange, owed: &Cell<u64>, step: u64) {
     let end = shared.window.get().to;
-    while owed.get() < end && clock::now() < end {
+    // Past the end too, while something is owed: the set is dropped when its grace is over.
+    while owed.get() < end {
         let due = owed.get();
         shared.ticker.until(due).await;
         match exchange.once().await {

@@ -177,7 +177,11 @@ impl Stamps {
     fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(u64)) {
         for &byte in bytes {
             if self.matched < TOKEN_MARK.len() {
-                self.matched = if byte == TOKEN_MARK[self.matched] { self.matched + 1 } else { usize::from(byte == TOKEN_MARK[0]) };
+                self.matched = if byte == TOKEN_MARK[self.matched] {
+                    self.matched + 1
+                } else {
+                    usize::from(byte == TOKEN_MARK[0])
+                };
             } else {
                 self.value = self.value.wrapping_mul(10).wrapping_add(u64::from(byte.wrapping_sub(b'0')));
                 self.digits += 1;

@@ -11,6 +11,8 @@ use serde::Serialize;
 pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 /// Ten thousand connections through a proxy are twenty thousand descriptors there and ten thousand here.
 const DESCRIPTORS: u64 = 65_536;
+/// Listeners, logs, event queues, checks.
+const DESCRIPTORS_SPARE: u64 = 200;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub(crate) struct Core(pub(crate) usize);
@@ -32,11 +34,14 @@ pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) kernel: String,
     pub(crate) memory_mb: u64,
+    /// Open descriptors that a process may have.
+    pub(crate) descriptors: u64,
 }
 
 impl Machine {
-    /// Looks around. One core alone would measure the scheduler: refused.
+    /// Looks around and raises the limit of descriptors. One core alone would measure the scheduler: refused.
     pub(crate) fn look() -> io::Result<Self> {
+        let descriptors = raise_descriptors();
         let set = sched_getaffinity(None)?;
         let ours: Vec<Core> = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).map(Core).collect();
         let (Some(first), Some(second)) = (ours.first(), ours.get(1)) else {
@@ -52,7 +57,13 @@ impl Machine {
             memory_mb: field("/proc/meminfo", "MemTotal")
                 .and_then(|total| total.split(' ').next()?.parse::<u64>().ok())
                 .map_or(0, |kib| kib / 1024),
+            descriptors,
         })
+    }
+
+    /// Connections that a proxy can carry: two descriptors each, some for itself.
+    pub(crate) fn proxied_connections(&self) -> u64 {
+        (self.descriptors - DESCRIPTORS_SPARE) / 2
     }
 }
 
@@ -74,19 +85,21 @@ pub(crate) fn prefer() -> bool {
     setpriority_process(Some(gettid()), -15).is_ok()
 }
 
-/// Raises the soft limit of open descriptors as far as allowed; children inherit it.
-pub(crate) fn raise_descriptors() {
+/// Raises the soft limit of open descriptors as far as allowed; children inherit it. What it came to.
+fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let maximum = limit.maximum.unwrap_or(DESCRIPTORS).max(DESCRIPTORS);
-    // Root may raise the hard one too; else what there is must do, and a run that needs more says so.
+    // Some may raise the hard one too; else what there is must do, and counts of connections are cut to it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum: Some(maximum) })
         .or_else(|_| setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }));
+    getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS)
 }
 
 /// CPU seconds that all processes together have used so far, by the kernel's own count.
 pub(crate) fn busy_seconds() -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let mut ticks = text.lines().next().unwrap_or_default().split_whitespace().skip(1).map(|n| n.parse().unwrap_or(0.0));
+    let mut ticks =
+        text.lines().next().unwrap_or_default().split_whitespace().skip(1).map(|n| n.parse().unwrap_or(0.0));
     let mut next = || ticks.next().unwrap_or(0.0);
     let (user, nice, system, _idle, _iowait, irq, softirq) = (next(), next(), next(), next(), next(), next(), next());
     (user + nice + system + irq + softirq) / TICKS_PER_SECOND

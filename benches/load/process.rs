@@ -19,23 +19,22 @@ const PAGE_BYTES: u64 = 4096;
 /// A child, and whatever it starts. Gone when this is dropped.
 pub(crate) struct Process {
     child: Child,
-    name: String,
 }
 
 impl Process {
     /// Starts `command` on one core, its output in `log`.
-    pub(crate) fn start(name: &str, mut command: Command, core: Core, log: &Path) -> io::Result<Self> {
+    pub(crate) fn start(mut command: Command, core: Core, log: &Path) -> io::Result<Self> {
         let file = File::create(log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = spawn_pinned(command, core)?;
-        Ok(Self { child, name: name.to_owned() })
+        Ok(Self { child })
     }
 
     /// Starts this very binary in another mode, and reads the address that it prints first.
     pub(crate) fn start_own(mode: &str, core: Core) -> io::Result<(Self, SocketAddr)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--mode").arg(mode).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Self { child: spawn_pinned(command, core)?, name: mode.to_owned() };
+        let mut process = Self { child: spawn_pinned(command, core)? };
         let mut first = String::new();
         if let Some(output) = process.child.stdout.take() {
             BufReader::new(output).read_line(&mut first)?;
@@ -46,10 +45,6 @@ impl Process {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 
     /// Its exit, if it has ended by itself.

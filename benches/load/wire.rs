@@ -158,7 +158,9 @@ enum ChunkState {
     /// The line end after a chunk's data.
     DataEnd,
     /// After the last chunk, at a line's start; the flag says that the line has something in it.
-    Trailer { filled: bool },
+    Trailer {
+        filled: bool,
+    },
     Done,
 }
 

@@ -10,7 +10,7 @@ use crate::process::Process;
 
 use super::{Place, ProbeTarget, Standing, find, free_address};
 
-/// Where `scripts/load-peers` puts it: the wheel's program, without the wheel's launcher.
+/// Where `scripts/setup bench` puts it: the wheel's program, without the wheel's launcher.
 const INSTALLED: &str = "target/load/tools/envoy";
 
 pub(super) fn binary() -> Result<PathBuf, String> {
@@ -24,7 +24,7 @@ pub(super) fn start(place: &Place<'_>) -> io::Result<Standing> {
     let file = place.write("envoy.yaml", &text)?;
     let mut command = Command::new(binary().map_err(io::Error::other)?);
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"]).arg(&file);
-    let process = Process::start("envoy", command, place.core, &place.folder.join("envoy.log"))?;
+    let process = Process::start(command, place.core, &place.folder.join("envoy.log"))?;
     let probes = vec![
         ProbeTarget { label: "envoy, in the worker", address: probes, path: "/health" },
         ProbeTarget { label: "envoy, admin thread", address: admin, path: "/ready" },

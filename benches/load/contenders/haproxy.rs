@@ -9,11 +9,11 @@ use super::{Place, ProbeTarget, Standing, find, free_address};
 
 pub(super) fn start(place: &Place<'_>) -> io::Result<Standing> {
     let (traffic, grpc, probes) = (free_address()?, free_address()?, free_address()?);
-    let backend = place.backend;
+    let (backend, connections) = (place.backend, place.connections_max);
     let text = format!(
         "global
   nbthread 1
-  maxconn 30000
+  maxconn {connections}
   tune.pool-low-fd-ratio 100
   tune.pool-high-fd-ratio 100
 defaults
@@ -42,7 +42,7 @@ backend model-h2
     let file = place.write("haproxy.cfg", &text)?;
     let mut command = Command::new(find("haproxy").map_err(io::Error::other)?);
     command.arg("-db").arg("-f").arg(&file);
-    let process = Process::start("haproxy", command, place.core, &place.folder.join("haproxy.log"))?;
+    let process = Process::start(command, place.core, &place.folder.join("haproxy.log"))?;
     let probes = vec![ProbeTarget { label: "haproxy, monitor-uri", address: probes, path: "/health" }];
     Ok(Standing { process: Some(process), traffic, grpc, probes })
 }

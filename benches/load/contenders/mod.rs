@@ -111,7 +111,10 @@ impl Contender {
             Self::Envoy => envoy::start(place),
         }
         .map_err(|error| format!("{} did not start: {error}", self.name()))?;
-        standing.answers().await.map_err(|error| format!("{} {error}; its log is in {}", self.name(), place.folder.display()))?;
+        standing
+            .answers()
+            .await
+            .map_err(|error| format!("{} {error}; its log is in {}", self.name(), place.folder.display()))?;
         Ok(standing)
     }
 }
@@ -122,6 +125,8 @@ pub(crate) struct Place<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) core: Core,
     pub(crate) backend: SocketAddr,
+    /// Connections that its descriptors allow.
+    pub(crate) connections_max: u64,
 }
 
 impl Place<'_> {
@@ -206,5 +211,5 @@ fn find(name: &str) -> Result<PathBuf, String> {
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
-        .ok_or_else(|| format!("{name} is not installed; scripts/load-peers installs it"))
+        .ok_or_else(|| format!("{name} is not installed; `scripts/setup bench` installs it"))
 }

@@ -13,14 +13,13 @@ use super::{Place, ProbeTarget, Standing, find, free_address};
 pub(super) fn start(place: &Place<'_>, keepalive: usize) -> io::Result<Standing> {
     let (traffic, grpc, probes) = (free_address()?, free_address()?, free_address()?);
     let folder = place.folder.display();
-    let backend = place.backend;
+    let (backend, descriptors) = (place.backend, place.connections_max * 2);
     let text = format!(
         r#"daemon off;
 worker_processes 1;
-worker_rlimit_nofile 65536;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx.error.log warn;
-events {{ worker_connections 32768; }}
+events {{ worker_connections {descriptors}; }}
 http {{
   access_log off;
   tcp_nodelay on;
@@ -34,6 +33,7 @@ http {{
   scgi_temp_path {folder}/nginx-scgi;
   map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
   upstream model {{ server {backend}; keepalive {keepalive}; keepalive_requests 1000000000; }}
+  upstream model-h2 {{ server {backend}; keepalive {keepalive}; keepalive_requests 1000000000; }}
   server {{
     listen {traffic} backlog=4096;
     location / {{
@@ -56,7 +56,7 @@ http {{
   server {{
     listen {grpc} http2 backlog=4096;
     http2_max_requests 1000000000;
-    location / {{ grpc_pass grpc://model; }}
+    location / {{ grpc_pass grpc://model-h2; }}
   }}
   server {{
     listen {probes} backlog=4096;
@@ -69,7 +69,7 @@ http {{
     let mut command = Command::new(find("nginx").map_err(io::Error::other)?);
     // Its compiled-in log opens before the file is read; `-e` keeps it in our folder.
     command.arg("-p").arg(place.folder).arg("-c").arg(&file).arg("-e").arg(place.folder.join("nginx.error.log"));
-    let process = Process::start("nginx", command, place.core, &place.folder.join("nginx.log"))?;
+    let process = Process::start(command, place.core, &place.folder.join("nginx.log"))?;
     let probes = vec![ProbeTarget { label: "nginx, in the worker", address: probes, path: "/health" }];
     Ok(Standing { process: Some(process), traffic, grpc, probes })
 }

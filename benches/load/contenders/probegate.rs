@@ -12,13 +12,14 @@ use super::{Place, ProbeTarget, Standing, free_address};
 
 /// The release binary that cargo built for this bench, unless another is named.
 pub(super) fn binary() -> Result<PathBuf, String> {
-    let path = std::env::var_os("PROBEGATE_LOAD_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_probegate").into(), PathBuf::from);
+    let path =
+        std::env::var_os("PROBEGATE_LOAD_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_probegate").into(), PathBuf::from);
     if path.is_file() { Ok(path) } else { Err(format!("no binary at {}", path.display())) }
 }
 
 pub(super) fn start(place: &Place<'_>) -> io::Result<Standing> {
     let (traffic, probes, admin) = (free_address()?, free_address()?, free_address()?);
-    let backend = place.backend;
+    let (backend, connections) = (place.backend, place.connections_max);
     let mut text = format!(
         r#"[upstream]
 address = "{backend}"
@@ -31,8 +32,8 @@ admin = "{admin}"
 
 [traffic]
 workers = 1
-max_in_flight = 50000
-max_connections = 50000
+max_in_flight = {connections}
+max_connections = {connections}
 first_byte_timeout = "60s"
 client_idle = "75s"
 
@@ -61,11 +62,8 @@ degrade = ["memory", "disk", "queue", "sidecar"]
     let file = place.write("probegate.toml", &text)?;
     let mut command = Command::new(binary().map_err(io::Error::other)?);
     command.arg("run").arg("-c").arg(&file);
-    let process = Process::start("probegate", command, place.core, &place.folder.join("probegate.log"))?;
-    let probes = vec![
-        ProbeTarget { label: "probegate, /ready", address: probes, path: "/ready" },
-        ProbeTarget { label: "probegate, /health", address: probes, path: "/health" },
-    ];
+    let process = Process::start(command, place.core, &place.folder.join("probegate.log"))?;
+    let probes = vec![ProbeTarget { label: "probegate, probe thread", address: probes, path: "/health" }];
     Ok(Standing { process: Some(process), traffic, grpc: traffic, probes })
 }
 

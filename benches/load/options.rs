@@ -95,6 +95,16 @@ impl Options {
         all.iter().copied().filter(|count| !self.quick || all.len() == 1 || [32, 256].contains(count)).collect()
     }
 
+    /// Whether a workload is also driven at half load; in a hurry only the one that the targets are stated for.
+    pub(crate) fn halves(&self, work: Work) -> bool {
+        match work {
+            // Tokens come at their own pace.
+            Work::Tokens => false,
+            Work::Json => true,
+            _ => !self.quick,
+        }
+    }
+
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
     }

@@ -51,7 +51,7 @@ pub(crate) async fn fill(stage: &Stage, results: &mut Results) {
             let enter: Vec<Contender> =
                 entrants.iter().copied().filter(|contender| contender.enters(work, connections)).collect();
             let closed = rounds(stage, results, &enter, work, connections, None).await;
-            let half = match half_load(results.reference, work, &closed) {
+            let half = match half_load(results.reference, &closed).filter(|_| stage.options.halves(work)) {
                 Some(rate) => rounds(stage, results, &enter, work, connections, Some(rate)).await,
                 None => Vec::new(),
             };
@@ -72,11 +72,8 @@ pub(crate) async fn fill(stage: &Stage, results: &mut Results) {
     }
 }
 
-/// Half of what the reference answered; tokens come at their own pace.
-fn half_load(reference: Option<Contender>, work: Work, closed: &[(Contender, Vec<Run>)]) -> Option<f64> {
-    if work == Work::Tokens {
-        return None;
-    }
+/// Half of what the reference answered.
+fn half_load(reference: Option<Contender>, closed: &[(Contender, Vec<Run>)]) -> Option<f64> {
     let (_, runs) = closed.iter().find(|(contender, _)| Some(*contender) == reference)?;
     Some(median(runs.iter().map(|run| run.per_second)) / 2.0).filter(|rate| *rate > 1.0)
 }

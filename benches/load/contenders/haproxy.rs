@@ -24,6 +24,7 @@ defaults
   timeout server 300s
   timeout tunnel 300s
   http-reuse always
+  option http-no-delay
 frontend traffic
   bind {traffic}
   default_backend model

@@ -37,6 +37,10 @@ max_connections = {connections}
 first_byte_timeout = "60s"
 client_idle = "75s"
 
+[drain]
+propagation = "0s"
+max = "1s"
+
 [log]
 format = "json"
 level = "info"

@@ -89,7 +89,7 @@ async fn idle_connections(standing: &Standing, count: usize) -> Result<f64, Stri
     for at in 0..count {
         let each = async {
             let mut exchange = Exchange::open(Work::Json, standing.traffic, &request).await?;
-            exchange.once().await?;
+            exchange::in_time(exchange.once()).await?;
             Ok::<_, std::io::Error>(exchange)
         };
         open.push(each.await.map_err(|error| format!("the {}th: {error}", at + 1))?);

@@ -1,7 +1,7 @@
 //! What does a request through Probegate cost beside its peers, and how long does a kubelet wait meanwhile?
 //!
 //! Expected on one core: CPU per request no higher than nginx's at 32 and 256 connections, a probe answered within
-//! 2 ms of the prober's own floor while the data plane is at 100 %.
+//! 2 ms of the prober's own floor while the data plane is driven as hard as it goes.
 //!
 //! `cargo bench --bench load` (`-- --quick`, `-- --help`). Loopback only. Needs two cores: the contender has one to
 //! itself, the generator and the backend share the other. Peers are what is installed (`scripts/setup bench`).

@@ -32,7 +32,8 @@ A closed loop asks again when it is answered; an open loop asks at a fixed rate,
 was due, so that a stall shows in every request it held up. Contenders are started afresh for each run and take turns run by run; \
 the tables show medians. A run during which other processes used more than a tenth of the machine is made again, twice at most. \
 With two cores the generator and the backend share one, so at few connections they set the pace and not the contender: compare CPU \
-per answer there. Probes are new connections, a hundred a second, each with a second's time, sent by a thread that runs before the load.";
+per answer there. `core %` says how busy the contender was: a probe table is about a busy data plane only where it is near 100, \
+or near 20 under the CPU limit. Probes are new connections, a hundred a second, each with a second's time, sent by a thread that runs before the load.";
 
 /// The whole page. `folder` is where the contenders' configurations lie.
 pub(crate) fn render(results: &Results, folder: &Path) -> String {

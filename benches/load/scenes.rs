@@ -1,4 +1,7 @@
-//! The second table: how long a kubelet waits for an answer while the data plane is driven to 100 %.
+//! The second table: how long a kubelet waits for an answer while the data plane is driven as hard as it goes.
+//!
+//! How hard that is, is measured and shown beside each answer (`core %`): where the generator and the backend share a
+//! core they may give out before the contender does. Under the CPU limit the contender always gives out first.
 //!
 //! Each contender answers by the nearest thing it has: nginx and HAProxy from the worker that also carries the
 //! traffic, Envoy from its worker and from its admin thread, Probegate from its probe thread. The floor is a bare
@@ -39,7 +42,7 @@ enum Scene {
 impl Scene {
     fn title(self) -> &'static str {
         match self {
-            Self::Full => "data plane at 100 %",
+            Self::Full => "closed loop, as hard as it goes",
             Self::Overload { .. } => "open loop at twice the capacity",
             Self::Limited => "CPU limit of 0.2 cores",
             Self::Flooded => "10 000 connections at the traffic port",

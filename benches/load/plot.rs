@@ -85,7 +85,7 @@ pub(crate) fn quantiles(rows: &[Row]) -> String {
     }
     let (from, to) = (lowest.log10().floor(), highest.log10().ceil().max(lowest.log10().floor() + 1.0));
     let right = WIDTH - 90.0;
-    let x = |value: f64| WORDS + (value.max(lowest).log10() - from) / (to - from) * (right - WORDS);
+    let x = |value: f64| WORDS + (value.max(10f64.powf(from)).log10() - from) / (to - from) * (right - WORDS);
     let height = rows.len() as f64 * ROW_HEIGHT + 28.0;
     let mut svg = open(height);
     let mut decade = from;

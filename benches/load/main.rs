@@ -1,0 +1,136 @@
+//! What does a request through Probegate cost beside its peers, and how long does a kubelet wait meanwhile?
+//!
+//! Expected on one core: CPU per request no higher than nginx's at 32 and 256 connections, a probe answered within
+//! 2 ms of the prober's own floor while the data plane is driven as hard as it goes.
+//!
+//! `cargo bench --bench load` (`-- --quick`, `-- --help`). Loopback only. Needs two cores: the contender has one to
+//! itself, the generator and the backend share the other. Peers are what is installed (`scripts/setup bench`).
+//! Results: a table here, `target/load/results.json`, `target/load/index.html`, and each contender's configuration.
+//! Without `--bench`, as `cargo test --bench load` starts it, it only tests its own instruments.
+
+mod backend;
+mod clock;
+mod contenders;
+mod drive;
+mod exchange;
+mod machine;
+mod memory;
+mod options;
+mod page;
+mod plot;
+mod prober;
+mod process;
+mod record;
+mod round;
+mod scenes;
+mod selftest;
+mod strain;
+mod table;
+mod wire;
+mod work;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use contenders::Contender;
+use machine::Machine;
+use options::{Mode, Options, Part};
+use process::Process;
+use record::{Entrant, Results};
+use round::Stage;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let outcome = match options.mode {
+        Mode::Backend => backend::run(),
+        Mode::Bare => backend::run_bare(),
+        Mode::Bench if options.bench => on_local_runtime(bench(options)),
+        Mode::Bench => on_local_runtime(selftest::run()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs to the end, or until somebody asks to stop: then everything that was started is dropped, and so ended.
+fn on_local_runtime(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            outcome = work => outcome,
+            _ = tokio::signal::ctrl_c() => Err(io::Error::other("stopped")),
+            _ = terminate.recv() => Err(io::Error::other("stopped")),
+        }
+    })
+}
+
+async fn bench(options: Options) -> io::Result<()> {
+    let machine = Machine::look()?;
+    machine::pin(machine.cores.generator)?;
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/load");
+    fs::create_dir_all(&folder)?;
+    let (backend, backend_at) = Process::start_own("backend", machine.cores.backend)?;
+    let mut results = Results {
+        rounds: options.rounds(),
+        seconds: options.measure().as_secs_f64(),
+        entrants: entrants(&options),
+        reference: None,
+        cells: Vec::new(),
+        probed: Vec::new(),
+        held: Vec::new(),
+        skipped: Vec::new(),
+        machine: machine.clone(),
+    };
+    results.reference = reference(&results.entrants);
+    for absent in results.entrants.iter().filter(|entrant| entrant.missing.is_some()) {
+        eprintln!("{}: left out: {}", absent.contender.name(), absent.missing.as_deref().unwrap_or_default());
+    }
+    let stage = Stage { options, machine, backend, backend_at, folder };
+    round::fill(&stage, &mut results).await;
+    if stage.options.wants(Part::Probes) {
+        scenes::play(&stage, &mut results).await;
+    }
+    if stage.options.wants(Part::Memory) {
+        memory::weigh(&stage, &mut results).await;
+    }
+    report(&stage, &results)
+}
+
+fn entrants(options: &Options) -> Vec<Entrant> {
+    Contender::ALL
+        .into_iter()
+        .filter(|contender| options.contenders.is_empty() || options.contenders.contains(contender))
+        .map(|contender| Entrant { contender, version: contender.version(), missing: contender.missing() })
+        .collect()
+}
+
+/// nginx, or whoever is there in its place; never the direct way, which costs no proxy anything.
+fn reference(entrants: &[Entrant]) -> Option<Contender> {
+    [Contender::Nginx, Contender::Haproxy, Contender::Envoy, Contender::Probegate]
+        .into_iter()
+        .find(|one| entrants.iter().any(|entrant| entrant.contender == *one && entrant.missing.is_none()))
+}
+
+fn report(stage: &Stage, results: &Results) -> io::Result<()> {
+    let json = serde_json::to_string_pretty(results).map_err(io::Error::other)?;
+    fs::write(stage.folder.join("results.json"), &json)?;
+    if let Some(path) = &stage.options.json {
+        fs::write(path, &json)?;
+    }
+    let page = stage.folder.join("index.html");
+    fs::write(&page, page::render(results, &stage.folder))?;
+    print!("{}", table::render(results));
+    println!("\n{}", page.display());
+    Ok(())
+}

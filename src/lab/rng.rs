@@ -5,6 +5,18 @@
 
 use std::time::Duration;
 
+/// Spreads consecutive seeds evenly over a range: the `dimension`-th of a few additive sequences.
+///
+/// Sixty runs drawn purely by chance leave gaps; what decides a whole run (how busy a node is, where in its
+/// period a probe falls) is taken from here, so that sixty runs cover it.
+pub fn stratum(seed: u64, dimension: usize, bound: u64) -> u64 {
+    // The golden ratio and the roots of 2 and 3, less their whole parts: badly approximable, each and together.
+    const STEPS: [u64; 3] = [0x9e37_79b9_7f4a_7c15, 0x6a09_e667_f3bc_c909, 0xbb67_ae85_84ca_a73b];
+    let fraction = seed.wrapping_add(1).wrapping_mul(STEPS[dimension % STEPS.len()]);
+    let product = u128::from(fraction) * u128::from(bound);
+    u64::try_from(product >> 64).unwrap_or(u64::MAX)
+}
+
 /// xoshiro256** seeded through splitmix64.
 #[derive(Clone, Debug)]
 pub struct Rng {
@@ -123,6 +135,18 @@ mod tests {
         assert!(drawn.iter().any(|d| *d < Duration::from_millis(10_010)));
         assert!(drawn.iter().any(|d| *d > Duration::from_millis(14_990)));
         assert_eq!(rng.between(high, low), high, "an empty range is its lower end");
+    }
+
+    #[test]
+    fn sixty_consecutive_seeds_leave_no_wide_gap() {
+        for dimension in 0..3 {
+            for first in [0, 1, 100, 1 << 40] {
+                let mut drawn: Vec<u64> = (first..first + 60).map(|seed| stratum(seed, dimension, 1000)).collect();
+                drawn.sort_unstable();
+                let gap = drawn.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+                assert!(gap <= 60 && drawn[0] <= 60 && drawn[59] >= 940, "{dimension} {first}: {drawn:?}");
+            }
+        }
     }
 
     #[test]

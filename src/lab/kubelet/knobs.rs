@@ -106,7 +106,7 @@ impl Default for Knobs {
             status: Spread::millis(5, 50),
             endpoints: Spread::millis(10, 100),
             wire: Spread::millis(1, 4),
-            trigger_hits_permille: 800,
+            trigger_hits_permille: 960,
             grace_min: Duration::from_secs(2),
             second_began: Duration::ZERO,
             sidecars_stay_judged: true,

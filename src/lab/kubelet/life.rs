@@ -16,7 +16,7 @@ impl Pod {
     /// §4.1: a start may be refused; then the next container has its turn, and the sync counts as failed.
     pub(super) fn begin_start(&mut self, container: usize, now: Time, io: &mut Io<'_>) {
         debug_assert!(!self.runtime[container].is_running(), "a running container is not started");
-        let ended = self.cached_ended[container];
+        let ended = self.known_ended[container];
         if let Err(until) = self.backoff[container].try_start(now, ended, &self.knobs.backoff) {
             self.failed_until = Some(self.failed_until.map_or(until, |known| known.min(until)));
             self.refused_start[container] = true;

@@ -28,6 +28,8 @@ pub struct Pod {
     /// When each container's newest instance but the running one ended; and the same as of the last relist.
     pub(super) ended: Vec<Option<Time>>,
     pub(super) cached_ended: Vec<Option<Time>>,
+    /// And as of the beginning of the sync under way: what it knows does not change while it works (§4.1).
+    pub(super) known_ended: Vec<Option<Time>>,
     pub(super) backoff: Vec<Backoff>,
     /// A start was refused, and none has succeeded since.
     pub(super) refused_start: Vec<bool>,
@@ -100,6 +102,7 @@ impl Pod {
             cached: vec![ContainerState::Absent; count],
             ended: vec![None; count],
             cached_ended: vec![None; count],
+            known_ended: vec![None; count],
             backoff: vec![Backoff::default(); count],
             refused_start: vec![false; count],
             stops: vec![None; count],
@@ -239,6 +242,7 @@ impl Pod {
     fn sync(&mut self, now: Time, io: &mut Io<'_>) {
         self.turn = Turn::Syncs;
         self.failed_until = None;
+        self.known_ended.clone_from(&self.cached_ended);
         self.publish(now, io);
         if self.deletion.is_some() || self.status.phase.is_over() {
             self.terminate(now, io);

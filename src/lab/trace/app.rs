@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::file::{Clock, Program};
 use crate::engine::Time;
-use crate::lab::kubelet::{ContainerState, Handler, Hook, KILLED, PodSpec, PodStatus, PortRef, Reply, World};
+use crate::lab::kubelet::{Handler, Hook, KILLED, PodSpec, PodStatus, PortRef, Reply, World};
 
 /// From SIGTERM to the app's end: it has nothing to finish.
 const EXIT_TAKES: Duration = Duration::from_millis(2);
@@ -220,9 +220,7 @@ fn pod_row(pod: &PodSpec, status: &PodStatus, is_deleting: bool) -> Value {
             (spec.name.clone(), detail)
         })
         .collect();
-    let has_started = status.containers.iter().any(|c| c.state != ContainerState::Absent);
     json!({
-        "phase": status.phase.as_str(), "ready": status.is_ready, "deleting": is_deleting,
-        "scheduled": true, "has_started": has_started, "containers": containers
+        "phase": status.phase.as_str(), "ready": status.is_ready, "deleting": is_deleting, "containers": containers
     })
 }

@@ -11,7 +11,7 @@ use super::file::TraceFile;
 use crate::engine::Time;
 use crate::lab::kubelet::{Event, Io, Knobs, Pod, Spread};
 use crate::lab::queue::Queue;
-use crate::lab::rng::Rng;
+use crate::lab::rng::{Rng, stratum};
 
 /// `[seconds since the first container of the pod started, kind, detail]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,14 +32,14 @@ enum Happening {
 
 /// A watch began with the first of twenty pods and ended for all at once, so against a pod's own first start
 /// it was up to this much shorter or longer.
-const WATCH_SLACK: Duration = Duration::from_millis(1500);
+const WATCH_SLACK_MICROS: u64 = 2_000_000;
 /// A pod that never starts a container is watched for so long at most.
 const WAIT_FOR_START: Duration = Duration::from_secs(60);
 
 /// Simulates the pod. Equal seeds give equal rows.
 pub fn run(file: &TraceFile, seed: u64) -> Vec<Row> {
     let mut rng = Rng::new(seed);
-    let knobs = node(&mut rng);
+    let knobs = node(seed, &mut rng);
     let mut apps = Apps::new(&file.pod, &file.programs);
     let mut queue = Queue::new();
     let mut agenda = Vec::new();
@@ -50,7 +50,7 @@ pub fn run(file: &TraceFile, seed: u64) -> Vec<Row> {
     let admitted = Time::from_secs(3600) + rng.between(Duration::ZERO, knobs.relist);
     queue.push(Time::from_secs(3600) + knobs.relist_takes.low, Happening::Relist(Time::from_secs(3600)));
     let mut is_admitted = false;
-    let slack = rng.between(Duration::ZERO, WATCH_SLACK * 2);
+    let slack = Duration::from_micros(stratum(seed, 2, 2 * WATCH_SLACK_MICROS));
     let mut end = admitted + WAIT_FOR_START;
     let mut last_endpoint = Value::Null;
     loop {
@@ -92,7 +92,7 @@ pub fn run(file: &TraceFile, seed: u64) -> Vec<Row> {
         }
         let was_waiting = end == admitted + WAIT_FOR_START;
         if let Some(zero) = apps.zero.filter(|_| was_waiting) {
-            end = zero + (file.observed_for + slack).saturating_sub(WATCH_SLACK);
+            end = zero + (file.observed_for + slack).saturating_sub(Duration::from_micros(WATCH_SLACK_MICROS));
             if let Some(after) = file.delete_at {
                 queue.push(zero + after, Happening::DeleteAsked);
             }
@@ -109,11 +109,13 @@ const CLIENT: Spread = Spread::millis(150, 500);
 
 /// The recordings were made on a quiet node and on a busy one, with twenty pods starting at once on either:
 /// how busy it is, is drawn once a run.
-fn node(rng: &mut Rng) -> Knobs {
-    let busy = rng.below(1001);
+fn node(seed: u64, rng: &mut Rng) -> Knobs {
+    let busy = stratum(seed, 0, 1001);
+    // Where between a quiet node's fastest and slowest this pod's sandbox falls; and so its probes' phase.
+    let sandbox = stratum(seed, 1, 1000);
     let upto = |quiet: u64, loaded: u64| quiet + (loaded - quiet) * busy / 1000;
     Knobs {
-        sandbox: Spread::millis(upto(900, 2800), upto(1900, 4300)),
+        sandbox: Spread::millis(upto(900, 2800) + sandbox, upto(900, 2800) + sandbox + 5),
         start: Spread::millis(80, upto(280, 500)),
         slow_start_permille: u32::try_from(upto(30, 200)).unwrap_or(u32::MAX),
         slow_start: Spread::millis(300, upto(500, 1000)),

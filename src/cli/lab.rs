@@ -4,6 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Answer, Failure, Outcome};
+use crate::lab::report;
+use crate::lab::scenario::Scenario;
+use crate::lab::shipped::{self, SHIPPED, Shipped};
 use crate::lab::trace::{self, TraceFile};
 
 #[derive(Debug, clap::Args)]
@@ -14,8 +17,35 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Run a scenario: every design on the same faults; exit 1 if an expectation is missed
+    Run(RunArgs),
+    /// List the shipped scenarios
+    List,
+    /// Print a shipped scenario's file
+    Show {
+        /// Its name, as `lab list` prints it
+        name: String,
+    },
     /// Simulate the pod of a recorded trace and print its rows as JSON
     Trace(TraceArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// A shipped scenario's name, or a file
+    scenario: String,
+    /// The first seed; equal seeds give equal output
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds to run, for intervals
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    seeds: u64,
+    /// How many lines of each design's story to show
+    #[arg(long, default_value_t = 8)]
+    notes: usize,
+    /// Also write the results as JSON to this file, `-` for standard output instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -29,8 +59,68 @@ struct TraceArgs {
 
 pub(super) fn run(args: Args) -> Outcome {
     match args.command {
+        Command::Run(args) => run_scenario(&args),
+        Command::List => list(),
+        Command::Show { name } => show(&name),
         Command::Trace(args) => trace(&args),
     }
+}
+
+fn run_scenario(args: &RunArgs) -> Outcome {
+    let scenario = load(&args.scenario)?;
+    let mut told = |design: &str| {
+        // Progress is for whoever watches; nobody watching is no failure.
+        let _ = writeln!(std::io::stderr(), "running {design}");
+    };
+    let report = report::experiment(&scenario, args.seed, args.seeds, &mut told);
+    let mut out = std::io::stdout().lock();
+    let json = || {
+        let text = serde_json::to_string_pretty(&report);
+        text.map_err(|error| Failure::new(format!("cannot write the results: {error}")))
+    };
+    match args.json.as_deref() {
+        Some(path) if path == Path::new("-") => writeln!(out, "{}", json()?)?,
+        given => {
+            if let Some(path) = given {
+                let written = std::fs::write(path, json()? + "\n");
+                written.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+            }
+            out.write_all(report.text(args.notes).as_bytes())?;
+        }
+    }
+    out.flush()?;
+    Ok(if report.holds() { Answer::Yes } else { Answer::No })
+}
+
+fn load(name: &str) -> Result<Scenario, Failure> {
+    if let Some(shipped) = Shipped::find(name) {
+        return Scenario::parse(shipped.text, &shipped::read).map_err(|error| Failure::new(format!("{name}: {error}")));
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        let names = SHIPPED.iter().map(|shipped| shipped.name);
+        let hint = crate::config::nearest(name, names).map_or_else(String::new, |near| format!(", did you mean {near}?"));
+        return Err(Failure::new(format!("{name}: neither a shipped scenario (`probegate lab list`) nor a file{hint}")));
+    }
+    let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    let beside = move |file: &str| std::fs::read_to_string(folder.join(file)).map_err(|error| error.to_string());
+    Scenario::parse(&read(path)?, &beside).map_err(|error| Failure::new(format!("{name}: {error}")))
+}
+
+fn list() -> Outcome {
+    let mut out = std::io::stdout().lock();
+    for shipped in SHIPPED {
+        let scenario = load(shipped.name)?;
+        writeln!(out, "{:<24} {}", shipped.name, scenario.title)?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn show(name: &str) -> Outcome {
+    let shipped = Shipped::find(name);
+    let shipped = shipped.ok_or_else(|| Failure::new(format!("{name}: no such scenario (`probegate lab list`)")))?;
+    std::io::stdout().lock().write_all(shipped.text.as_bytes())?;
+    Ok(Answer::Yes)
 }
 
 fn trace(args: &TraceArgs) -> Outcome {

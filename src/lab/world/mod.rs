@@ -1,0 +1,533 @@
+//! The world of one design: pods on their nodes, a Service in front, clients, dependencies, faults.
+//!
+//! It owns virtual time and who talks to whom. What the kubelet, the engine and a server decide is theirs.
+
+mod outside;
+mod score;
+mod server;
+mod sidecar;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outside::{Inner, Outside};
+use score::Rotation;
+use server::{Arrival, Asked, Life, Request, Server};
+use sidecar::{Sidecar, Sight, Steps};
+
+pub use score::{Note, Score};
+pub use server::End;
+
+use crate::engine::{Attempt, CheckId, Gate, Time};
+use crate::lab::kubelet::{self, Io, Knobs, Pod};
+use crate::lab::queue::Queue;
+use crate::lab::rng::Rng;
+use crate::lab::scenario::{Design, Fault, FaultKind, Illness, Scenario, ServerFault, Signal};
+
+/// Time zero of a scenario: the nodes have been up for long.
+const ZERO: Time = Time::from_secs(3600);
+/// kube-proxy on the clients' nodes follows a change of the slice within its sync period (§5).
+const PROXY_SYNC: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    Arrival,
+    CheckEnds { pod: u16, life: u32, check: CheckId, attempt: Attempt, sight: Sight },
+    /// Requests of this pod end badly now.
+    Expire { pod: u16 },
+    FaultBegins { fault: u16 },
+    FaultEnds { fault: u16 },
+    Loaded { pod: u16, incarnation: u32 },
+    /// A tenth of a column has passed.
+    Paint,
+    Pod { pod: u16, event: kubelet::Event },
+    Relist { pod: u16, began: Time },
+    Retry { request: Request },
+    /// The clients' nodes have heard of the pod's endpoint.
+    Routed { pod: u16 },
+    SidecarWakes { pod: u16, life: u32 },
+}
+
+/// What the dependencies of a world are like now.
+#[derive(Clone, Debug)]
+struct Dependency {
+    name: String,
+    latency: Duration,
+    /// By pod.
+    illness: Vec<Option<Illness>>,
+}
+
+struct Slot {
+    kube: Pod,
+    inner: Inner,
+    rng: Rng,
+    is_routed: bool,
+    is_restarted_since_paint: bool,
+    /// Faults of this pod's server that nobody has noticed yet: the index of their detection and their time.
+    undetected: Vec<(usize, Time)>,
+}
+
+struct World<'a> {
+    scenario: &'a Scenario,
+    design: &'a Design,
+    knobs: Arc<Knobs>,
+    queue: Queue<Happening>,
+    slots: Vec<Slot>,
+    dependencies: Vec<Dependency>,
+    routed: Vec<u16>,
+    rotation: Rotation,
+    traffic: Rng,
+    retries: u64,
+    score: Score,
+    end: Time,
+}
+
+/// Runs one design through the scenario. Equal seeds give equal scores.
+pub fn run(scenario: &Scenario, design: &Design, seed: u64) -> Score {
+    let mut world = World::new(scenario, design, seed);
+    world.run();
+    world.score
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario, design: &'a Design, seed: u64) -> Self {
+        let rng = Rng::new(seed);
+        let knobs = Arc::new(Knobs::default());
+        let slots = (0..scenario.pods)
+            .map(|index| {
+                let own = rng.fork(1000 + index as u64);
+                Slot {
+                    kube: Pod::new(Arc::clone(&design.pod), Arc::clone(&knobs), own.fork(1)),
+                    inner: Inner::new(Server::new(&scenario.server)),
+                    rng: own.fork(2),
+                    is_routed: false,
+                    is_restarted_since_paint: false,
+                    undetected: Vec::new(),
+                }
+            })
+            .collect();
+        let dependencies = scenario
+            .dependencies
+            .iter()
+            .map(|spec| Dependency { name: spec.name.clone(), latency: spec.latency, illness: vec![None; scenario.pods] })
+            .collect();
+        Self {
+            scenario,
+            design,
+            knobs,
+            queue: Queue::new(),
+            slots,
+            dependencies,
+            routed: Vec::with_capacity(scenario.pods),
+            rotation: Rotation::default(),
+            traffic: rng.fork(1),
+            retries: 0,
+            score: Score::new(scenario.pods, scenario.duration),
+            end: ZERO + scenario.duration,
+        }
+    }
+
+    fn run(&mut self) {
+        for pod in 0..self.slots.len() {
+            let began = ZERO + self.slots[pod].rng.between(Duration::ZERO, self.knobs.relist);
+            self.queue.push(began, Happening::Relist { pod: narrow(pod), began });
+            self.with_pod(ZERO, pod, |kube, io| kube.admit(ZERO, io));
+        }
+        for (index, fault) in self.scenario.faults.iter().enumerate() {
+            self.queue.push(ZERO + fault.at, Happening::FaultBegins { fault: narrow(index) });
+            if fault.until > fault.at {
+                self.queue.push(ZERO + fault.until, Happening::FaultEnds { fault: narrow(index) });
+            }
+        }
+        self.plan_arrival(ZERO);
+        self.queue.push(ZERO + self.column(), Happening::Paint);
+        while let Some((now, happening)) = self.queue.pop(self.end) {
+            self.score.events += 1;
+            self.happen(now, happening);
+        }
+        self.finish();
+    }
+
+    fn happen(&mut self, now: Time, happening: Happening) {
+        match happening {
+            Happening::Arrival => {
+                self.score.requests += 1;
+                self.send(now, Request { sent: now, attempt: 0 });
+                self.plan_arrival(now);
+            }
+            Happening::CheckEnds { pod, life, check, attempt, sight } => {
+                self.with_sidecar(now, usize::from(pod), life, |sidecar, steps| {
+                    sidecar.result(now, check, attempt, sight, steps);
+                });
+            }
+            Happening::Expire { pod } => self.collect(now, usize::from(pod)),
+            Happening::FaultBegins { fault } => self.fault_begins(now, usize::from(fault)),
+            Happening::FaultEnds { fault } => self.fault_ends(now, usize::from(fault)),
+            Happening::Loaded { pod, incarnation } => {
+                let inner = &mut self.slots[usize::from(pod)].inner;
+                if inner.server_starts == incarnation && inner.server.life == Life::Loading && !inner.server.is_hung {
+                    inner.server.life = Life::Serving;
+                }
+            }
+            Happening::Paint => self.paint(now),
+            Happening::Pod { pod, event } => self.with_pod(now, usize::from(pod), |kube, io| kube.handle(now, event, io)),
+            Happening::Relist { pod, began } => self.relist(now, usize::from(pod), began),
+            Happening::Retry { request } => self.send(now, request),
+            Happening::Routed { pod } => self.route(now, usize::from(pod)),
+            Happening::SidecarWakes { pod, life } => {
+                self.with_sidecar(now, usize::from(pod), life, |sidecar, steps| sidecar.wake_up(now, steps));
+            }
+        }
+    }
+
+    fn relist(&mut self, now: Time, pod: usize, began: Time) {
+        self.with_pod(now, pod, |kube, io| kube.relisted(now, began, io));
+        let begins = now + self.knobs.relist;
+        let takes = self.knobs.relist_takes.draw(&mut self.slots[pod].rng);
+        self.queue.push(begins + takes, Happening::Relist { pod: narrow(pod), began: begins });
+    }
+
+    /// Lets the kubelet act on one pod, then carries on what came of it.
+    fn with_pod(&mut self, now: Time, pod: usize, act: impl FnOnce(&mut Pod, &mut Io<'_>)) {
+        let mut agenda = Vec::new();
+        let slot = &mut self.slots[pod];
+        let mut outside = Outside {
+            pod,
+            design: self.design,
+            dependencies: &self.dependencies,
+            inner: &mut slot.inner,
+        };
+        act(&mut slot.kube, &mut Io { agenda: &mut agenda, world: &mut outside });
+        for (at, event) in agenda {
+            self.queue.push(at, Happening::Pod { pod: narrow(pod), event });
+        }
+        self.follow_up(now, pod);
+    }
+
+    /// What the kubelet's act changed outside it.
+    fn follow_up(&mut self, now: Time, pod: usize) {
+        if std::mem::take(&mut self.slots[pod].inner.has_server_started) {
+            self.server_started(now, pod);
+        }
+        if let Some(code) = self.slots[pod].inner.server_exit.take() {
+            self.server_exited(now, pod, code);
+        }
+        if std::mem::take(&mut self.slots[pod].inner.has_sidecar_started) {
+            self.sidecar_started(now, pod);
+        }
+        if std::mem::take(&mut self.slots[pod].inner.is_condemned) {
+            self.condemned(now, pod);
+        }
+        if std::mem::take(&mut self.slots[pod].inner.has_endpoint_changed) {
+            let slot = &mut self.slots[pod];
+            let heard = self.knobs.endpoints.draw(&mut slot.rng) + slot.rng.between(Duration::ZERO, PROXY_SYNC);
+            self.queue.push(now + heard, Happening::Routed { pod: narrow(pod) });
+        }
+    }
+
+    // Servers.
+
+    fn server_started(&mut self, now: Time, pod: usize) {
+        self.collect(now, pod);
+        let inner = &mut self.slots[pod].inner;
+        inner.server.start();
+        inner.server_starts += 1;
+        if inner.server_starts > 1 {
+            self.score.restarts += 1;
+            self.slots[pod].is_restarted_since_paint = true;
+            self.note(now, pod, "the server is restarted".to_owned());
+        }
+        self.plan_load(now, pod);
+    }
+
+    /// Loading begins when the dependency it loads from is there.
+    fn plan_load(&mut self, now: Time, pod: usize) {
+        let is_there = |index: usize| self.dependencies[index].illness[pod].is_none();
+        if self.scenario.server.loads_from.is_none_or(is_there) {
+            let incarnation = self.slots[pod].inner.server_starts;
+            let done = now + self.scenario.server.load;
+            self.queue.push(done, Happening::Loaded { pod: narrow(pod), incarnation });
+        }
+    }
+
+    fn server_exited(&mut self, now: Time, pod: usize, code: u8) {
+        self.collect(now, pod);
+        self.slots[pod].inner.server.die(now);
+        self.collect(now, pod);
+        self.detected(now, pod);
+        self.note(now, pod, format!("the server has ended with {code}"));
+    }
+
+    /// The kubelet has decided to kill the server; was there something that a restart mends?
+    fn condemned(&mut self, now: Time, pod: usize) {
+        let is_wanted = self.slots[pod].inner.server.is_hung;
+        self.score.unwanted_restarts += u64::from(!is_wanted);
+        let seen = self.slots[pod].inner.last_failure.clone();
+        let verdict = if is_wanted { "wanted" } else { "nothing that a restart mends" };
+        let why = seen.map_or_else(String::new, |why| format!(" because {why}"));
+        self.note(now, pod, format!("the kubelet kills the server{why} ({verdict})"));
+    }
+
+    fn crash(&mut self, now: Time, pod: usize, code: u8) {
+        self.score.crashes += 1;
+        let server = self.design.server;
+        self.with_pod(now, pod, |kube, io| kube.crash(server, code, now, io));
+    }
+
+    // Sidecars.
+
+    fn sidecar_started(&mut self, now: Time, pod: usize) {
+        let Some(spec) = &self.design.sidecar else { return };
+        let slot = &mut self.slots[pod];
+        slot.inner.sidecar_lives += 1;
+        let life = slot.inner.sidecar_lives;
+        let seed = slot.rng.next_u64();
+        let mut steps = Steps::default();
+        slot.inner.sidecar = Some(Sidecar::new(now, &spec.plan, seed, life, &mut steps));
+        self.follow_sidecar(now, pod, life, steps);
+    }
+
+    fn with_sidecar(&mut self, now: Time, pod: usize, life: u32, act: impl FnOnce(&mut Sidecar, &mut Steps)) {
+        let Some(sidecar) = self.slots[pod].inner.sidecar.as_mut().filter(|sidecar| sidecar.life == life) else {
+            return;
+        };
+        let mut steps = Steps::default();
+        act(sidecar, &mut steps);
+        self.follow_sidecar(now, pod, life, steps);
+    }
+
+    fn follow_sidecar(&mut self, now: Time, pod: usize, life: u32, steps: Steps) {
+        let Some(spec) = &self.design.sidecar else { return };
+        for wanted in steps.attempts {
+            let sight = self.ask(now, pod, spec.checks[wanted.check.index()]);
+            let (ends, sight) = match sight {
+                Sight::Good(took) | Sight::Bad(took) if now + took < wanted.deadline => (now + took, sight),
+                Sight::Refused => (now, sight),
+                Sight::Good(_) | Sight::Bad(_) | Sight::Silence => (wanted.deadline, Sight::Silence),
+            };
+            let (check, attempt) = (wanted.check, wanted.attempt);
+            self.queue.push(ends, Happening::CheckEnds { pod: narrow(pod), life, check, attempt, sight });
+        }
+        if let Some(wake) = steps.wake {
+            self.queue.push(wake, Happening::SidecarWakes { pod: narrow(pod), life });
+        }
+        for (gate, to, reason) in steps.turns {
+            if gate != Gate::Startup {
+                let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                self.note(now, pod, format!("/{} turns to {to}{because}", gate.as_str()));
+            }
+            if gate == Gate::Health && to == "fail" {
+                self.slots[pod].inner.last_failure = Some(reason);
+            }
+        }
+    }
+
+    fn ask(&self, now: Time, pod: usize, signal: Signal) -> Sight {
+        outside::ask(signal, now, pod, &self.slots[pod].inner.server, &self.dependencies)
+    }
+
+    // Requests.
+
+    fn plan_arrival(&mut self, now: Time) {
+        let mean = Duration::from_secs_f64(1.0 / self.scenario.clients.rate);
+        self.queue.push(now + self.traffic.exponential(mean), Happening::Arrival);
+    }
+
+    /// A new connection to any pod that the client's node knows as ready (§5).
+    fn send(&mut self, now: Time, request: Request) {
+        if self.routed.is_empty() {
+            self.attempt_ended(now, request, End::NoEndpoint);
+            return;
+        }
+        let pod = usize::from(self.routed[self.traffic.below(self.routed.len() as u64) as usize]);
+        let asked = self.dependencies_of_request(pod);
+        let has_sidecar = self.design.sidecar.is_some();
+        let slot = &mut self.slots[pod];
+        if has_sidecar && slot.inner.sidecar.is_none() {
+            self.attempt_ended(now, request, End::Refused);
+            return;
+        }
+        let timeout = self.scenario.clients.timeout;
+        let arrival = slot.inner.server.arrive(now, request, timeout, asked, &mut self.traffic);
+        let is_out_of_memory = slot.inner.server.is_out_of_memory();
+        match arrival {
+            Arrival::Rejected(end) => self.attempt_ended(now, request, end),
+            Arrival::Taken { look_again: Some(at) } => self.queue.push(at, Happening::Expire { pod: narrow(pod) }),
+            Arrival::Taken { look_again: None } => {
+                // Good ends need no event of their own; they are collected now and then, so that few pile up.
+                if self.slots[pod].inner.server.in_flight() > 2 * self.scenario.server.concurrency + 64 {
+                    self.collect(now, pod);
+                }
+            }
+        }
+        if is_out_of_memory {
+            self.note(now, pod, "out of memory".to_owned());
+            self.crash(now, pod, kubelet::KILLED);
+        }
+    }
+
+    /// What the dependencies that a request asks cost it.
+    fn dependencies_of_request(&self, pod: usize) -> Asked {
+        let mut asked = Asked { takes: Duration::ZERO, is_answered: true };
+        for used in &self.scenario.server.uses {
+            let dependency = &self.dependencies[used.dependency];
+            let (takes, is_answered) = match dependency.illness[pod] {
+                None => (dependency.latency, true),
+                Some(Illness::Down) => (Duration::ZERO, false),
+                Some(Illness::Silent) => (used.timeout, false),
+                Some(Illness::Slow(latency)) => (latency, true),
+            };
+            let is_in_time = takes <= used.timeout;
+            asked.takes += takes.min(used.timeout);
+            asked.is_answered &= is_answered && is_in_time || !used.is_required;
+        }
+        asked
+    }
+
+    /// Counts what has ended at this pod.
+    fn collect(&mut self, now: Time, pod: usize) {
+        while let Some((at, end, request)) = self.slots[pod].inner.server.ended(now) {
+            self.attempt_ended(at, request, end);
+        }
+    }
+
+    fn attempt_ended(&mut self, now: Time, request: Request, end: End) {
+        let clients = &self.scenario.clients;
+        let is_final = matches!(end, End::Ok | End::Wrong);
+        let has_budget = self.retries * 100 < self.score.requests * u64::from(clients.retry_budget_percent);
+        let again = now + clients.retry_after;
+        if !is_final && request.attempt < clients.retries && has_budget && again < self.end {
+            self.retries += 1;
+            self.queue.push(again, Happening::Retry { request: Request { attempt: request.attempt + 1, ..request } });
+            return;
+        }
+        self.score.request_ended(request.sent.since(ZERO), end);
+    }
+
+    // Rotation.
+
+    fn route(&mut self, now: Time, pod: usize) {
+        let wants = self.slots[pod].inner.is_endpoint_ready;
+        if self.slots[pod].is_routed == wants {
+            return;
+        }
+        self.slots[pod].is_routed = wants;
+        self.routed.clear();
+        self.routed.extend((0..self.slots.len()).filter(|index| self.slots[*index].is_routed).map(narrow));
+        let out = (self.slots.len() - self.routed.len()) as u64;
+        self.rotation.changed(now, out, &mut self.score);
+        self.note(now, pod, if wants { "in rotation" } else { "out of rotation" }.to_owned());
+        if !wants {
+            self.detected(now, pod);
+        }
+    }
+
+    fn detected(&mut self, now: Time, pod: usize) {
+        for (index, at) in std::mem::take(&mut self.slots[pod].undetected) {
+            self.score.detections[index] = Some(now.since(at).as_millis() as f64 / 1000.0);
+        }
+    }
+
+    // Faults.
+
+    fn fault_begins(&mut self, now: Time, index: usize) {
+        let Fault { what, .. } = &self.scenario.faults[index];
+        match *what {
+            FaultKind::Dependency { dependency, how, only } => self.set_illness(dependency, only, Some(how)),
+            FaultKind::Server { pod, how } => {
+                if !matches!(how, ServerFault::Slow(_)) {
+                    self.slots[pod].undetected.push((self.score.detections.len(), now));
+                    self.score.detections.push(None);
+                }
+                self.server_fault(now, pod, how);
+            }
+        }
+    }
+
+    fn server_fault(&mut self, now: Time, pod: usize, how: ServerFault) {
+        match how {
+            ServerFault::Crash => {
+                self.note(now, pod, "fault: the server crashes".to_owned());
+                self.crash(now, pod, 1);
+            }
+            ServerFault::Garbage => self.slots[pod].inner.server.is_garbage = true,
+            ServerFault::Hang => {
+                self.note(now, pod, "fault: the server hangs".to_owned());
+                self.collect(now, pod);
+                for at in self.slots[pod].inner.server.hang() {
+                    self.queue.push(at, Happening::Expire { pod: narrow(pod) });
+                }
+            }
+            ServerFault::Slow(times) => self.slots[pod].inner.server.slowness = times,
+        }
+    }
+
+    fn fault_ends(&mut self, now: Time, index: usize) {
+        match self.scenario.faults[index].what {
+            FaultKind::Dependency { dependency, only, .. } => {
+                self.set_illness(dependency, only, None);
+                if self.scenario.server.loads_from == Some(dependency) {
+                    for pod in 0..self.slots.len() {
+                        if self.slots[pod].inner.server.life == Life::Loading {
+                            self.plan_load(now, pod);
+                        }
+                    }
+                }
+            }
+            FaultKind::Server { pod, how: ServerFault::Garbage } => self.slots[pod].inner.server.is_garbage = false,
+            FaultKind::Server { pod, how: ServerFault::Slow(_) } => self.slots[pod].inner.server.slowness = 1000,
+            FaultKind::Server { .. } => {}
+        }
+    }
+
+    fn set_illness(&mut self, dependency: usize, only: Option<usize>, illness: Option<Illness>) {
+        for (pod, known) in self.dependencies[dependency].illness.iter_mut().enumerate() {
+            if only.is_none_or(|only| only == pod) {
+                *known = illness;
+            }
+        }
+    }
+
+    // Bookkeeping.
+
+    fn note(&mut self, now: Time, pod: usize, text: String) {
+        self.score.note(now.since(ZERO), pod, text);
+    }
+
+    fn column(&self) -> Duration {
+        self.scenario.duration / Score::COLUMNS as u32
+    }
+
+    fn paint(&mut self, now: Time) {
+        for (slot, lane) in self.slots.iter_mut().zip(&mut self.score.lanes) {
+            let is_restarted = std::mem::take(&mut slot.is_restarted_since_paint);
+            lane.push(match (is_restarted, slot.is_routed, slot.inner.server.life, slot.inner.server.is_hung) {
+                (true, ..) => 'R',
+                (_, true, Life::Serving, false) => '=',
+                (_, true, ..) => '!',
+                (_, false, Life::Serving, false) => 'o',
+                (_, false, ..) => '.',
+            });
+        }
+        let next = now + self.column();
+        self.queue.push(next, Happening::Paint);
+    }
+
+    /// Whatever is still in flight ends as it will.
+    fn finish(&mut self) {
+        let out = (self.slots.len() - self.routed.len()) as u64;
+        self.rotation.changed(self.end, out, &mut self.score);
+        for pod in 0..self.slots.len() {
+            self.collect(Time::from_nanos(u64::MAX), pod);
+        }
+        debug_assert!(self.score.is_conserved(), "each request ends once");
+    }
+}
+
+/// Pods and faults number below a thousand.
+fn narrow(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
+}

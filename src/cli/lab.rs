@@ -99,8 +99,11 @@ fn load(name: &str) -> Result<Scenario, Failure> {
     let path = Path::new(name);
     if !path.exists() {
         let names = SHIPPED.iter().map(|shipped| shipped.name);
-        let hint = crate::config::nearest(name, names).map_or_else(String::new, |near| format!(", did you mean {near}?"));
-        return Err(Failure::new(format!("{name}: neither a shipped scenario (`probegate lab list`) nor a file{hint}")));
+        let hint =
+            crate::config::nearest(name, names).map_or_else(String::new, |near| format!(", did you mean {near}?"));
+        return Err(Failure::new(format!(
+            "{name}: neither a shipped scenario (`probegate lab list`) nor a file{hint}"
+        )));
     }
     let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     let beside = move |file: &str| std::fs::read_to_string(folder.join(file)).map_err(|error| error.to_string());

@@ -39,14 +39,8 @@ pub enum Comparison {
 }
 
 impl Metric {
-    pub const ALL: [Self; 6] = [
-        Self::Availability,
-        Self::Failed,
-        Self::PodsLost,
-        Self::Restarts,
-        Self::UnwantedRestarts,
-        Self::WorstMinute,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Availability, Self::Failed, Self::PodsLost, Self::Restarts, Self::UnwantedRestarts, Self::WorstMinute];
 
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -82,6 +82,8 @@ pub enum WhenFull {
 pub struct ClientSpec {
     /// Requests a second over all pods, whatever the answers (open loop).
     pub rate: f64,
+    /// The first request comes no earlier.
+    pub from: Duration,
     pub timeout: Duration,
     pub retries: u32,
     pub retry_after: Duration,

@@ -76,6 +76,7 @@ impl RawScenario {
         let server = self.server.validate(&names)?;
         let clients = ClientSpec {
             rate: self.clients.rate,
+            from: self.clients.from.0,
             timeout: self.clients.timeout.0,
             retries: self.clients.retries,
             retry_after: self.clients.retry_after.0,
@@ -112,9 +113,10 @@ impl Names<'_> {
             "model" => Signal::Model,
             "process" => Signal::Process,
             "work" => Signal::Work,
-            other => Signal::Dependency(self.dependency(other).map_err(|why| {
-                format!("{why}, and it is none of cache, listening, model, process, work")
-            })?),
+            other => Signal::Dependency(
+                self.dependency(other)
+                    .map_err(|why| format!("{why}, and it is none of cache, listening, model, process, work"))?,
+            ),
         })
     }
 }
@@ -194,11 +196,7 @@ impl RawFault {
 }
 
 impl RawDesign {
-    fn validate(
-        &self,
-        names: &Names<'_>,
-        read: &dyn Fn(&str) -> Result<String, String>,
-    ) -> Result<Design, String> {
+    fn validate(&self, names: &Names<'_>, read: &dyn Fn(&str) -> Result<String, String>) -> Result<Design, String> {
         let pod = self.pod.validate()?;
         let server = pod.container_named("model").filter(|index| pod.containers[*index].role == Role::Regular);
         let server = server.ok_or("pod: a regular container called \"model\" is needed")?;
@@ -233,9 +231,11 @@ impl RawDesign {
         let mut checks = Vec::new();
         for check in &config.engine.checks {
             let name = self.checks.get(&check.name).map_or(check.name.as_str(), String::as_str);
-            checks.push(names.signal(name).map_err(|why| {
-                format!("checks.{}: what of this world does the check look at? {why}", check.name)
-            })?);
+            checks.push(
+                names.signal(name).map_err(|why| {
+                    format!("checks.{}: what of this world does the check look at? {why}", check.name)
+                })?,
+            );
         }
         if let Some(unknown) = self.checks.keys().find(|name| config.engine.check_named(name).is_none()) {
             return Err(format!("checks.{unknown}: {file} has no such check"));

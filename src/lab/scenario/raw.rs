@@ -62,6 +62,8 @@ pub(super) struct RawCache {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawClients {
     pub(super) rate: f64,
+    #[serde(default = "at_once")]
+    pub(super) from: Span,
     pub(super) timeout: Span,
     #[serde(default)]
     pub(super) retries: u32,
@@ -69,6 +71,10 @@ pub(super) struct RawClients {
     pub(super) retry_after: Span,
     #[serde(default = "no_budget")]
     pub(super) retry_budget_percent: u32,
+}
+
+const fn at_once() -> Span {
+    Span(Duration::ZERO)
 }
 
 const fn retry_after() -> Span {

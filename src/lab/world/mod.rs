@@ -29,26 +29,60 @@ use crate::lab::scenario::{Design, Fault, FaultKind, Illness, Scenario, ServerFa
 
 /// Time zero of a scenario: the nodes have been up for long.
 const ZERO: Time = Time::from_secs(3600);
+/// The pods of a new Deployment are made, bound and seen by their kubelets within about so long.
+const ROLLOUT: Duration = Duration::from_secs(3);
 /// kube-proxy on the clients' nodes follows a change of the slice within its sync period (§5).
 const PROXY_SYNC: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 enum Happening {
+    /// The scheduler has bound the pod to its node.
+    Admit {
+        pod: u16,
+    },
     Arrival,
-    CheckEnds { pod: u16, life: u32, check: CheckId, attempt: Attempt, sight: Sight },
+    CheckEnds {
+        pod: u16,
+        life: u32,
+        check: CheckId,
+        attempt: Attempt,
+        sight: Sight,
+    },
     /// Requests of this pod end badly now.
-    Expire { pod: u16 },
-    FaultBegins { fault: u16 },
-    FaultEnds { fault: u16 },
-    Loaded { pod: u16, incarnation: u32 },
+    Expire {
+        pod: u16,
+    },
+    FaultBegins {
+        fault: u16,
+    },
+    FaultEnds {
+        fault: u16,
+    },
+    Loaded {
+        pod: u16,
+        incarnation: u32,
+    },
     /// A tenth of a column has passed.
     Paint,
-    Pod { pod: u16, event: kubelet::Event },
-    Relist { pod: u16, began: Time },
-    Retry { request: Request },
+    Pod {
+        pod: u16,
+        event: kubelet::Event,
+    },
+    Relist {
+        pod: u16,
+        began: Time,
+    },
+    Retry {
+        request: Request,
+    },
     /// The clients' nodes have heard of the pod's endpoint.
-    Routed { pod: u16 },
-    SidecarWakes { pod: u16, life: u32 },
+    Routed {
+        pod: u16,
+    },
+    SidecarWakes {
+        pod: u16,
+        life: u32,
+    },
 }
 
 /// What the dependencies of a world are like now.
@@ -112,7 +146,11 @@ impl<'a> World<'a> {
         let dependencies = scenario
             .dependencies
             .iter()
-            .map(|spec| Dependency { name: spec.name.clone(), latency: spec.latency, illness: vec![None; scenario.pods] })
+            .map(|spec| Dependency {
+                name: spec.name.clone(),
+                latency: spec.latency,
+                illness: vec![None; scenario.pods],
+            })
             .collect();
         Self {
             scenario,
@@ -134,7 +172,8 @@ impl<'a> World<'a> {
         for pod in 0..self.slots.len() {
             let began = ZERO + self.slots[pod].rng.between(Duration::ZERO, self.knobs.relist);
             self.queue.push(began, Happening::Relist { pod: narrow(pod), began });
-            self.with_pod(ZERO, pod, |kube, io| kube.admit(ZERO, io));
+            let admitted = ZERO + self.slots[pod].rng.between(Duration::ZERO, ROLLOUT);
+            self.queue.push(admitted, Happening::Admit { pod: narrow(pod) });
         }
         for (index, fault) in self.scenario.faults.iter().enumerate() {
             self.queue.push(ZERO + fault.at, Happening::FaultBegins { fault: narrow(index) });
@@ -142,7 +181,7 @@ impl<'a> World<'a> {
                 self.queue.push(ZERO + fault.until, Happening::FaultEnds { fault: narrow(index) });
             }
         }
-        self.plan_arrival(ZERO);
+        self.plan_arrival(ZERO + self.scenario.clients.from);
         self.queue.push(ZERO + self.column(), Happening::Paint);
         while let Some((now, happening)) = self.queue.pop(self.end) {
             self.score.events += 1;
@@ -153,6 +192,7 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, now: Time, happening: Happening) {
         match happening {
+            Happening::Admit { pod } => self.with_pod(now, usize::from(pod), |kube, io| kube.admit(now, io)),
             Happening::Arrival => {
                 self.score.requests += 1;
                 self.send(now, Request { sent: now, attempt: 0 });
@@ -173,7 +213,9 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Paint => self.paint(now),
-            Happening::Pod { pod, event } => self.with_pod(now, usize::from(pod), |kube, io| kube.handle(now, event, io)),
+            Happening::Pod { pod, event } => {
+                self.with_pod(now, usize::from(pod), |kube, io| kube.handle(now, event, io))
+            }
             Happening::Relist { pod, began } => self.relist(now, usize::from(pod), began),
             Happening::Retry { request } => self.send(now, request),
             Happening::Routed { pod } => self.route(now, usize::from(pod)),
@@ -194,12 +236,8 @@ impl<'a> World<'a> {
     fn with_pod(&mut self, now: Time, pod: usize, act: impl FnOnce(&mut Pod, &mut Io<'_>)) {
         let mut agenda = Vec::new();
         let slot = &mut self.slots[pod];
-        let mut outside = Outside {
-            pod,
-            design: self.design,
-            dependencies: &self.dependencies,
-            inner: &mut slot.inner,
-        };
+        let mut outside =
+            Outside { pod, design: self.design, dependencies: &self.dependencies, inner: &mut slot.inner };
         act(&mut slot.kube, &mut Io { agenda: &mut agenda, world: &mut outside });
         for (at, event) in agenda {
             self.queue.push(at, Happening::Pod { pod: narrow(pod), event });
@@ -315,7 +353,8 @@ impl<'a> World<'a> {
             self.queue.push(wake, Happening::SidecarWakes { pod: narrow(pod), life });
         }
         for (gate, to, reason) in steps.turns {
-            if gate != Gate::Startup {
+            // How a pod first becomes ready is no story.
+            if gate != Gate::Startup && self.rotation.began.is_some() {
                 let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
                 self.note(now, pod, format!("/{} turns to {to}{because}", gate.as_str()));
             }

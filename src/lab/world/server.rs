@@ -63,9 +63,9 @@ impl End {
 
 /// A request under way: the client's first attempt, and which attempt this is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Request {
-    pub sent: Time,
-    pub attempt: u32,
+pub(super) struct Request {
+    pub(super) sent: Time,
+    pub(super) attempt: u32,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -78,30 +78,30 @@ struct Flight {
 
 /// What the dependencies do to one request.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    pub takes: Duration,
-    pub is_answered: bool,
+pub(super) struct Asked {
+    pub(super) takes: Duration,
+    pub(super) is_answered: bool,
 }
 
 /// The process of one pod's server.
 #[derive(Debug)]
-pub struct Server {
+pub(super) struct Server {
     spec: ServerSpec,
-    pub life: Life,
+    pub(super) life: Life,
     /// When each busy worker is free.
     workers: BinaryHeap<Reverse<Time>>,
     /// When each waiting request is taken up, first to last.
     waiting: VecDeque<Time>,
     flights: BinaryHeap<Reverse<Flight>>,
-    pub is_hung: bool,
-    pub is_garbage: bool,
+    pub(super) is_hung: bool,
+    pub(super) is_garbage: bool,
     /// Slowed down so many times, in thousandths.
-    pub slowness: u32,
+    pub(super) slowness: u32,
     cached: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Life {
+pub(super) enum Life {
     Gone,
     /// Since when it runs; it loads once its dependency is there.
     Loading,
@@ -110,7 +110,7 @@ pub enum Life {
 
 /// What became of a request that has just arrived.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Arrival {
+pub(super) enum Arrival {
     /// Answered at once, and not well.
     Rejected(End),
     /// Taken; nothing to do unless it ends badly: then look again at that time.
@@ -118,7 +118,7 @@ pub enum Arrival {
 }
 
 impl Server {
-    pub fn new(spec: &ServerSpec) -> Self {
+    pub(super) fn new(spec: &ServerSpec) -> Self {
         Self {
             spec: spec.clone(),
             life: Life::Gone,
@@ -133,7 +133,7 @@ impl Server {
     }
 
     /// A new process: nothing of the old one is left but the world around it.
-    pub fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         self.life = Life::Loading;
         self.is_hung = false;
         self.cached = 0;
@@ -141,7 +141,7 @@ impl Server {
         self.waiting.clear();
     }
 
-    pub fn arrive(&mut self, now: Time, request: Request, timeout: Duration, asked: Asked, rng: &mut Rng) -> Arrival {
+    pub(super) fn arrive(&mut self, now: Time, request: Request, timeout: Duration, asked: Asked, rng: &mut Rng) -> Arrival {
         match self.life {
             Life::Gone => return Arrival::Rejected(End::Refused),
             Life::Loading if !self.is_hung => return Arrival::Rejected(End::Loading),
@@ -194,7 +194,7 @@ impl Server {
     }
 
     /// How long a request that arrives now would wait for a worker; `None`: for ever.
-    pub fn wait(&self, now: Time) -> Option<Duration> {
+    pub(super) fn wait(&self, now: Time) -> Option<Duration> {
         if self.is_hung {
             return None;
         }
@@ -214,19 +214,19 @@ impl Server {
     }
 
     /// Nine tenths of the cache's limit are used.
-    pub fn is_cache_full(&self) -> bool {
+    pub(super) fn is_cache_full(&self) -> bool {
         self.spec.cache.is_some_and(|cache| self.cached >= cache.limit_bytes / 10 * 9)
     }
 
     /// The cache has grown a tenth past its limit: the kernel kills the process.
-    pub fn is_out_of_memory(&self) -> bool {
+    pub(super) fn is_out_of_memory(&self) -> bool {
         self.spec.cache.is_some_and(|cache| {
             cache.when_full == WhenFull::Oom && self.cached > cache.limit_bytes / 10 * 11 && self.life != Life::Gone
         })
     }
 
     /// Everything that has ended by `now`, in the order of its end.
-    pub fn ended(&mut self, now: Time) -> Option<(Time, End, Request)> {
+    pub(super) fn ended(&mut self, now: Time) -> Option<(Time, End, Request)> {
         let Reverse(first) = self.flights.peek()?;
         if first.ends > now {
             return None;
@@ -236,25 +236,25 @@ impl Server {
 
     /// The process stands still: whoever is in flight waits for as long as the client does. Call
     /// [`Server::ended`] to its end first; returns when to look again.
-    pub fn hang(&mut self) -> Vec<Time> {
+    pub(super) fn hang(&mut self) -> Vec<Time> {
         self.is_hung = true;
         let flights = std::mem::take(&mut self.flights);
-        let stuck = flights.into_iter().map(|Reverse(flight)| {
-            Reverse(Flight { ends: flight.deadline, end: End::Timeout, ..flight })
-        });
+        let stuck = flights
+            .into_iter()
+            .map(|Reverse(flight)| Reverse(Flight { ends: flight.deadline, end: End::Timeout, ..flight }));
         self.flights = stuck.collect();
         self.flights.iter().map(|Reverse(flight)| flight.ends).collect()
     }
 
     /// The process is gone. Call [`Server::ended`] to its end first; everything in flight ends now.
-    pub fn die(&mut self, now: Time) {
+    pub(super) fn die(&mut self, now: Time) {
         self.life = Life::Gone;
         let flights = std::mem::take(&mut self.flights);
         let lost = flights.into_iter().map(|Reverse(flight)| Reverse(Flight { ends: now, end: End::Reset, ..flight }));
         self.flights = lost.collect();
     }
 
-    pub fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.flights.len()
     }
 }

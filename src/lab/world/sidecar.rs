@@ -3,23 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Attempt, Changed, CheckId, Engine, Fault, Gate, Input, Outcome, Output, Plan, Sign, Status, Subject, Time};
+use crate::engine::{
+    Attempt, Changed, CheckId, Engine, Fault, Gate, Input, Outcome, Output, Plan, Sign, Status, Subject, Time,
+};
 
 /// A running sidecar.
 #[derive(Debug)]
-pub struct Sidecar {
+pub(super) struct Sidecar {
     engine: Engine,
     /// By [`Gate`]: followed from the engine's own transitions.
     gates: [Status; 3],
     /// When the driver was last told to wake up.
     wake: Option<Time>,
     /// Which process this is; events of an earlier one are dropped.
-    pub life: u32,
+    pub(super) life: u32,
 }
 
 /// What an attempt saw.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Sight {
+pub(super) enum Sight {
     /// The right answer, after so long.
     Good(Duration),
     /// Another answer.
@@ -31,42 +33,42 @@ pub enum Sight {
 
 /// An attempt that the engine wants made.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
-    pub check: CheckId,
-    pub attempt: Attempt,
-    pub deadline: Time,
+pub(super) struct Wanted {
+    pub(super) check: CheckId,
+    pub(super) attempt: Attempt,
+    pub(super) deadline: Time,
 }
 
 /// What the driver has to do after a step.
 #[derive(Debug, Default)]
-pub struct Steps {
-    pub attempts: Vec<Wanted>,
+pub(super) struct Steps {
+    pub(super) attempts: Vec<Wanted>,
     /// When to call again, if that is news.
-    pub wake: Option<Time>,
+    pub(super) wake: Option<Time>,
     /// Gate changes, with the engine's own reason.
-    pub turns: Vec<(Gate, &'static str, String)>,
+    pub(super) turns: Vec<(Gate, &'static str, String)>,
 }
 
 impl Sidecar {
-    pub fn new(now: Time, plan: &Arc<Plan>, seed: u64, life: u32, steps: &mut Steps) -> Self {
+    pub(super) fn new(now: Time, plan: &Arc<Plan>, seed: u64, life: u32, steps: &mut Steps) -> Self {
         let engine = Engine::new(now, Arc::clone(plan), seed);
         let mut sidecar = Self { engine, gates: [Status::Fail, Status::Fail, Status::Pass], wake: None, life };
         sidecar.carry_out(steps);
         sidecar
     }
 
-    pub fn passes(&self, gate: Gate) -> bool {
+    pub(super) fn passes(&self, gate: Gate) -> bool {
         self.gates[gate as usize] != Status::Fail
     }
 
-    pub fn wake_up(&mut self, now: Time, steps: &mut Steps) {
+    pub(super) fn wake_up(&mut self, now: Time, steps: &mut Steps) {
         self.engine.handle_timeout(now);
         // That call is spent, whatever it was for.
         self.wake = None;
         self.carry_out(steps);
     }
 
-    pub fn result(&mut self, now: Time, check: CheckId, attempt: Attempt, sight: Sight, steps: &mut Steps) {
+    pub(super) fn result(&mut self, now: Time, check: CheckId, attempt: Attempt, sight: Sight, steps: &mut Steps) {
         let outcome = self.outcome(check, sight);
         self.engine.handle_input(now, Input::Result { check, attempt, outcome });
         self.carry_out(steps);

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Answer, Failure, Outcome};
-use crate::lab::report;
 use crate::lab::scenario::Scenario;
 use crate::lab::shipped::{self, SHIPPED, Shipped};
 use crate::lab::trace::{self, TraceFile};
+use crate::lab::{html, report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -46,6 +46,9 @@ struct RunArgs {
     /// Also write the results as JSON to this file, `-` for standard output instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write one self-contained page to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,6 +76,9 @@ fn run_scenario(args: &RunArgs) -> Outcome {
         let _ = writeln!(std::io::stderr(), "running {design}");
     };
     let report = report::experiment(&scenario, args.seed, args.seeds, &mut told);
+    if let Some(path) = &args.html {
+        write(path, &html::page(&report, &scenario.question, &scenario.prediction))?;
+    }
     let mut out = std::io::stdout().lock();
     let json = || {
         let text = serde_json::to_string_pretty(&report);
@@ -82,8 +88,7 @@ fn run_scenario(args: &RunArgs) -> Outcome {
         Some(path) if path == Path::new("-") => writeln!(out, "{}", json()?)?,
         given => {
             if let Some(path) = given {
-                let written = std::fs::write(path, json()? + "\n");
-                written.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+                write(path, &(json()? + "\n"))?;
             }
             out.write_all(report.text(args.notes).as_bytes())?;
         }
@@ -143,4 +148,8 @@ fn trace(args: &TraceArgs) -> Outcome {
 
 fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }

@@ -141,7 +141,14 @@ impl Server {
         self.waiting.clear();
     }
 
-    pub(super) fn arrive(&mut self, now: Time, request: Request, timeout: Duration, asked: Asked, rng: &mut Rng) -> Arrival {
+    pub(super) fn arrive(
+        &mut self,
+        now: Time,
+        request: Request,
+        timeout: Duration,
+        asked: Asked,
+        rng: &mut Rng,
+    ) -> Arrival {
         match self.life {
             Life::Gone => return Arrival::Rejected(End::Refused),
             Life::Loading if !self.is_hung => return Arrival::Rejected(End::Loading),

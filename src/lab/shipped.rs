@@ -13,10 +13,16 @@ pub const SHIPPED: &[Shipped] = &[
     Shipped { name: "exercise5-cache", text: include_str!("../../config/lab/exercise5-cache.toml") },
     Shipped { name: "exercise5-redis", text: include_str!("../../config/lab/exercise5-redis.toml") },
     Shipped { name: "exercise5-hang", text: include_str!("../../config/lab/exercise5-hang.toml") },
+    Shipped { name: "busy", text: include_str!("../../config/lab/busy.toml") },
+    Shipped { name: "slow-start", text: include_str!("../../config/lab/slow-start.toml") },
 ];
 
 /// What the shipped scenarios name: paths as they write them.
-const FILES: &[(&str, &str)] = &[("../exercise5.toml", include_str!("../../config/exercise5.toml"))];
+const FILES: &[(&str, &str)] = &[
+    ("../exercise5.toml", include_str!("../../config/exercise5.toml")),
+    ("../minimal.toml", include_str!("../../config/minimal.toml")),
+    ("../self-healing.toml", include_str!("../../config/self-healing.toml")),
+];
 
 impl Shipped {
     pub fn find(name: &str) -> Option<&'static Self> {

@@ -93,7 +93,7 @@ impl Reply {
 /// What the kubelet meets outside itself.
 pub trait World {
     /// A probe of this container's spec is made now.
-    fn probe(&mut self, now: Time, container: usize, handler: &Handler) -> Reply;
+    fn probe(&mut self, now: Time, container: usize, kind: ProbeKind, probe: &ProbeSpec) -> Reply;
 
     /// A container's process starts. Returns after what time it ends by itself, and with which code.
     fn started(&mut self, now: Time, container: usize) -> Option<(Duration, u8)>;

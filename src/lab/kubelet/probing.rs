@@ -100,7 +100,7 @@ impl Pod {
             // §3: an unknown port name is an error, and an error is thrown away.
             (std::time::Duration::ZERO, None)
         } else {
-            let reply = io.world.probe(now, container, &probe.handler);
+            let reply = io.world.probe(now, container, kind, probe);
             let way = self.knobs.wire.draw(&mut self.rng);
             match (reply.after.map(|after| after + way), reply.answer) {
                 (_, Answer::StalledBody) => (timeout * TRIES_ON_ERROR, None),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::file::{Clock, Program};
 use crate::engine::Time;
-use crate::lab::kubelet::{Handler, Hook, KILLED, PodSpec, PodStatus, PortRef, Reply, World};
+use crate::lab::kubelet::{Handler, Hook, KILLED, PodSpec, PodStatus, PortRef, ProbeKind, ProbeSpec, Reply, World};
 
 /// From SIGTERM to the app's end: it has nothing to finish.
 const EXIT_TAKES: Duration = Duration::from_millis(2);
@@ -135,8 +135,8 @@ pub(super) fn json_seconds(span: Duration) -> Value {
 }
 
 impl World for Apps<'_> {
-    fn probe(&mut self, now: Time, container: usize, handler: &Handler) -> Reply {
-        match handler {
+    fn probe(&mut self, now: Time, container: usize, _kind: ProbeKind, probe: &ProbeSpec) -> Reply {
+        match &probe.handler {
             Handler::Exec { command } => self.exec(container, command, now),
             Handler::Http { host: Some(_), .. } | Handler::Tcp { host: Some(_), .. } => Reply::REFUSED,
             Handler::Http { path, port, .. } => self.request(now, port, path),

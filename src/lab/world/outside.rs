@@ -6,7 +6,7 @@ use super::Dependency;
 use super::server::{Life, Server};
 use super::sidecar::{Sidecar, Sight};
 use crate::engine::{Gate, Time};
-use crate::lab::kubelet::{Answer, Handler, Hook, PodStatus, PortRef, Reply, World};
+use crate::lab::kubelet::{Answer, Handler, Hook, PodStatus, PortRef, ProbeKind, ProbeSpec, Reply, World};
 use crate::lab::scenario::{Design, Illness, Signal};
 
 /// From SIGTERM to the end of a server that can hear it.
@@ -94,18 +94,19 @@ fn failure(signal: Signal, dependencies: &[Dependency]) -> String {
 }
 
 impl Outside<'_> {
-    /// The server's own path: asks one thing after the other, and stops at the first that fails.
-    fn server_answers(&mut self, now: Time, path: &str) -> Reply {
+    /// The server's own path: asks one thing after the other, and stops at the first that fails. Returns why
+    /// it did not say 200, in words.
+    fn server_answers(&self, now: Time, path: &str) -> (Reply, Option<String>) {
         let server = &self.inner.server;
+        let silence = Reply { after: None, answer: Answer::Failure };
         if server.life == Life::Gone {
-            return Reply::REFUSED;
+            return (Reply::REFUSED, Some("the server is gone".to_owned()));
         }
         if server.is_hung {
-            self.inner.last_failure = Some("the server does not answer".to_owned());
-            return Reply { after: None, answer: Answer::Failure };
+            return (silence, Some("the server does not answer".to_owned()));
         }
         let Some(endpoint) = self.design.endpoints.iter().find(|endpoint| endpoint.path == path) else {
-            return Reply::http(404, QUICK);
+            return (Reply::http(404, QUICK), Some(format!("the server knows no {path}")));
         };
         let mut took = QUICK;
         for &signal in &endpoint.asks {
@@ -116,12 +117,11 @@ impl Outside<'_> {
                 }
                 Sight::Bad(takes) => Reply::http(503, took + takes),
                 Sight::Refused => Reply::http(503, took),
-                Sight::Silence => Reply { after: None, answer: Answer::Failure },
+                Sight::Silence => silence,
             };
-            self.inner.last_failure = Some(format!("{path} says that {}", failure(signal, self.dependencies)));
-            return failed;
+            return (failed, Some(format!("{path} says that {}", failure(signal, self.dependencies))));
         }
-        Reply::http(200, took)
+        (Reply::http(200, took), None)
     }
 
     fn sidecar_answers(&self, path: &str) -> Reply {
@@ -140,19 +140,29 @@ impl Outside<'_> {
         self.design.sidecar.as_ref().is_some_and(|sidecar| sidecar.container == container)
     }
 
-    fn answers_at(&mut self, now: Time, port: u16, path: &str) -> Reply {
+    fn answers_at(&self, now: Time, port: u16, path: &str) -> (Reply, Option<String>) {
         match self.design.pod.owner_of_port(port) {
             Some(container) if container == self.design.server => self.server_answers(now, path),
-            Some(container) if self.is_sidecar(container) => self.sidecar_answers(path),
-            _ => Reply::REFUSED,
+            // The engine's own reason is better than a 503.
+            Some(container) if self.is_sidecar(container) => (self.sidecar_answers(path), None),
+            _ => (Reply::REFUSED, Some(format!("nobody listens at {port}"))),
         }
     }
 }
 
 impl World for Outside<'_> {
-    fn probe(&mut self, now: Time, container: usize, handler: &Handler) -> Reply {
-        match handler {
-            Handler::Http { port: PortRef::Number(port), path, host: None } => self.answers_at(now, *port, path),
+    fn probe(&mut self, now: Time, container: usize, kind: ProbeKind, probe: &ProbeSpec) -> Reply {
+        match &probe.handler {
+            Handler::Http { port: PortRef::Number(port), path, host: None } => {
+                let (reply, why) = self.answers_at(now, *port, path);
+                let is_late = why.is_none() && reply.after.is_some_and(|after| after >= probe.timeout);
+                let why = if is_late { Some(format!("{path} is answered too late")) } else { why };
+                // Only these two can kill.
+                if kind != ProbeKind::Readiness && container == self.design.server && why.is_some() {
+                    self.inner.last_failure = why;
+                }
+                reply
+            }
             Handler::Tcp { port: PortRef::Number(port), host: None } => {
                 let is_open = match self.design.pod.owner_of_port(*port) {
                     Some(owner) if owner == self.design.server => self.inner.server.life != Life::Gone,

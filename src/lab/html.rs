@@ -19,7 +19,8 @@ h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem; } h2 { font-size:
 p { margin: .25rem 0 1rem; } .dim { color: var(--dim); }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .6rem; font-size: .92rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--line); }
+th, td { padding: .4rem .6rem; font-size: .92rem; text-align: right; white-space: nowrap;
+  border-top: 1px solid var(--line); }
 thead th { border-top: 0; font-weight: 600; color: var(--dim); } th:first-child, td:first-child { text-align: left; }
 td small { color: var(--dim); display: block; font-size: .75rem; }
 .card { background: var(--card); border-radius: 8px; padding: .75rem; }

@@ -86,17 +86,16 @@ fn ln_of_unit(bits: u64) -> f64 {
     // The leading bits as a mantissa in [1, 2).
     let mantissa = (bits << bits.leading_zeros()) >> 11;
     let m = mantissa as f64 / (1_u64 << 52) as f64;
-    // ln m = 2 atanh((m - 1) / (m + 1)), a third at most: eleven terms are beyond a float's precision.
+    // ln m = 2 atanh((m - 1) / (m + 1)), a third at most: nine terms are good to a ten-billionth.
     let x = (m - 1.0) / (m + 1.0);
     let square = x * x;
-    let mut term = x;
-    let mut sum = 0.0;
-    for k in 0..11_u32 {
-        sum += term / f64::from(2 * k + 1);
-        term *= square;
-    }
-    2.0 * sum + (f64::from(exponent) - 64.0) * std::f64::consts::LN_2
+    let sum = ATANH.iter().rev().fold(0.0, |sum, coefficient| sum * square + coefficient);
+    2.0 * x * sum + (f64::from(exponent) - 64.0) * std::f64::consts::LN_2
 }
+
+/// Of the series of atanh: 1 / (2k + 1).
+const ATANH: [f64; 9] =
+    [1.0, 1.0 / 3.0, 1.0 / 5.0, 1.0 / 7.0, 1.0 / 9.0, 1.0 / 11.0, 1.0 / 13.0, 1.0 / 15.0, 1.0 / 17.0];
 
 fn splitmix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -181,7 +181,12 @@ impl Pod {
         }
     }
 
-    /// Whether [`Pod::relisted`] would do anything: a world with many pods asks first.
+    /// A relist that had nothing to tell: see [`Pod::awaits_relist`].
+    pub const fn note_relist(&mut self, began: Time) {
+        self.relisted = began;
+    }
+
+    /// Whether [`Pod::relisted`] would do more than [`Pod::note_relist`]: a world with many pods asks first.
     pub fn awaits_relist(&self) -> bool {
         self.turn == Turn::AwaitsRelist || self.cached != self.runtime
     }

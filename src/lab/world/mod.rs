@@ -2,7 +2,9 @@
 //!
 //! It owns virtual time and who talks to whom. What the kubelet, the engine and a server decide is theirs.
 
+mod faults;
 mod outside;
+mod requests;
 mod score;
 mod server;
 mod sidecar;
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 use outside::{Inner, Outside};
 use score::Rotation;
-use server::{Arrival, Asked, Life, Request, Server};
+use server::{Life, Request, Server};
 use sidecar::{Sidecar, Sight, Steps};
 
 pub use score::{Note, Score};
@@ -25,7 +27,7 @@ use crate::engine::{Attempt, CheckId, Gate, Time};
 use crate::lab::kubelet::{self, Io, Knobs, Pod};
 use crate::lab::queue::Queue;
 use crate::lab::rng::Rng;
-use crate::lab::scenario::{Design, Fault, FaultKind, Illness, Scenario, ServerFault, Signal};
+use crate::lab::scenario::{Design, Illness, Scenario, Signal};
 
 /// Time zero of a scenario: the nodes have been up for long.
 const ZERO: Time = Time::from_secs(3600);
@@ -40,7 +42,6 @@ enum Happening {
     Admit {
         pod: u16,
     },
-    Arrival,
     CheckEnds {
         pod: u16,
         life: u32,
@@ -114,6 +115,9 @@ struct World<'a> {
     routed: Vec<u16>,
     rotation: Rotation,
     traffic: Rng,
+    /// Between two requests, on average.
+    gap: Duration,
+    next_arrival: Time,
     retries: u64,
     score: Score,
     end: Time,
@@ -162,6 +166,8 @@ impl<'a> World<'a> {
             routed: Vec::with_capacity(scenario.pods),
             rotation: Rotation::default(),
             traffic: rng.fork(1),
+            gap: Duration::from_secs_f64(1.0 / scenario.clients.rate),
+            next_arrival: ZERO,
             retries: 0,
             score: Score::new(scenario.pods, scenario.duration),
             end: ZERO + scenario.duration,
@@ -181,11 +187,18 @@ impl<'a> World<'a> {
                 self.queue.push(ZERO + fault.until, Happening::FaultEnds { fault: narrow(index) });
             }
         }
-        self.plan_arrival(ZERO + self.scenario.clients.from);
+        self.next_arrival = ZERO + self.scenario.clients.from + self.traffic.exponential(self.gap);
         self.queue.push(ZERO + self.column(), Happening::Paint);
-        while let Some((now, happening)) = self.queue.pop(self.end) {
+        loop {
             self.score.events += 1;
-            self.happen(now, happening);
+            // Arrivals are most of all events and come one after the other: they need no heap.
+            if self.next_arrival <= self.end && self.queue.next().is_none_or(|next| self.next_arrival < next) {
+                self.arrive();
+            } else if let Some((now, happening)) = self.queue.pop(self.end) {
+                self.happen(now, happening);
+            } else {
+                break;
+            }
         }
         self.finish();
     }
@@ -193,11 +206,6 @@ impl<'a> World<'a> {
     fn happen(&mut self, now: Time, happening: Happening) {
         match happening {
             Happening::Admit { pod } => self.with_pod(now, usize::from(pod), |kube, io| kube.admit(now, io)),
-            Happening::Arrival => {
-                self.score.requests += 1;
-                self.send(now, Request { sent: now, attempt: 0 });
-                self.plan_arrival(now);
-            }
             Happening::CheckEnds { pod, life, check, attempt, sight } => {
                 self.with_sidecar(now, usize::from(pod), life, |sidecar, steps| {
                     sidecar.result(now, check, attempt, sight, steps);
@@ -226,7 +234,11 @@ impl<'a> World<'a> {
     }
 
     fn relist(&mut self, now: Time, pod: usize, began: Time) {
-        self.with_pod(now, pod, |kube, io| kube.relisted(now, began, io));
+        if self.slots[pod].kube.awaits_relist() {
+            self.with_pod(now, pod, |kube, io| kube.relisted(now, began, io));
+        } else {
+            self.slots[pod].kube.note_relist(began);
+        }
         let begins = now + self.knobs.relist;
         let takes = self.knobs.relist_takes.draw(&mut self.slots[pod].rng);
         self.queue.push(begins + takes, Happening::Relist { pod: narrow(pod), began: begins });
@@ -368,84 +380,6 @@ impl<'a> World<'a> {
         outside::ask(signal, now, pod, &self.slots[pod].inner.server, &self.dependencies)
     }
 
-    // Requests.
-
-    fn plan_arrival(&mut self, now: Time) {
-        let mean = Duration::from_secs_f64(1.0 / self.scenario.clients.rate);
-        self.queue.push(now + self.traffic.exponential(mean), Happening::Arrival);
-    }
-
-    /// A new connection to any pod that the client's node knows as ready (§5).
-    fn send(&mut self, now: Time, request: Request) {
-        if self.routed.is_empty() {
-            self.attempt_ended(now, request, End::NoEndpoint);
-            return;
-        }
-        let pod = usize::from(self.routed[self.traffic.below(self.routed.len() as u64) as usize]);
-        let asked = self.dependencies_of_request(pod);
-        let has_sidecar = self.design.sidecar.is_some();
-        let slot = &mut self.slots[pod];
-        if has_sidecar && slot.inner.sidecar.is_none() {
-            self.attempt_ended(now, request, End::Refused);
-            return;
-        }
-        let timeout = self.scenario.clients.timeout;
-        let arrival = slot.inner.server.arrive(now, request, timeout, asked, &mut self.traffic);
-        let is_out_of_memory = slot.inner.server.is_out_of_memory();
-        match arrival {
-            Arrival::Rejected(end) => self.attempt_ended(now, request, end),
-            Arrival::Taken { look_again: Some(at) } => self.queue.push(at, Happening::Expire { pod: narrow(pod) }),
-            Arrival::Taken { look_again: None } => {
-                // Good ends need no event of their own; they are collected now and then, so that few pile up.
-                if self.slots[pod].inner.server.in_flight() > 2 * self.scenario.server.concurrency + 64 {
-                    self.collect(now, pod);
-                }
-            }
-        }
-        if is_out_of_memory {
-            self.note(now, pod, "out of memory".to_owned());
-            self.crash(now, pod, kubelet::KILLED);
-        }
-    }
-
-    /// What the dependencies that a request asks cost it.
-    fn dependencies_of_request(&self, pod: usize) -> Asked {
-        let mut asked = Asked { takes: Duration::ZERO, is_answered: true };
-        for used in &self.scenario.server.uses {
-            let dependency = &self.dependencies[used.dependency];
-            let (takes, is_answered) = match dependency.illness[pod] {
-                None => (dependency.latency, true),
-                Some(Illness::Down) => (Duration::ZERO, false),
-                Some(Illness::Silent) => (used.timeout, false),
-                Some(Illness::Slow(latency)) => (latency, true),
-            };
-            let is_in_time = takes <= used.timeout;
-            asked.takes += takes.min(used.timeout);
-            asked.is_answered &= is_answered && is_in_time || !used.is_required;
-        }
-        asked
-    }
-
-    /// Counts what has ended at this pod.
-    fn collect(&mut self, now: Time, pod: usize) {
-        while let Some((at, end, request)) = self.slots[pod].inner.server.ended(now) {
-            self.attempt_ended(at, request, end);
-        }
-    }
-
-    fn attempt_ended(&mut self, now: Time, request: Request, end: End) {
-        let clients = &self.scenario.clients;
-        let is_final = matches!(end, End::Ok | End::Wrong);
-        let has_budget = self.retries * 100 < self.score.requests * u64::from(clients.retry_budget_percent);
-        let again = now + clients.retry_after;
-        if !is_final && request.attempt < clients.retries && has_budget && again < self.end {
-            self.retries += 1;
-            self.queue.push(again, Happening::Retry { request: Request { attempt: request.attempt + 1, ..request } });
-            return;
-        }
-        self.score.request_ended(request.sent.since(ZERO), end);
-    }
-
     // Rotation.
 
     fn route(&mut self, now: Time, pod: usize) {
@@ -467,66 +401,6 @@ impl<'a> World<'a> {
     fn detected(&mut self, now: Time, pod: usize) {
         for (index, at) in std::mem::take(&mut self.slots[pod].undetected) {
             self.score.detections[index] = Some(now.since(at).as_millis() as f64 / 1000.0);
-        }
-    }
-
-    // Faults.
-
-    fn fault_begins(&mut self, now: Time, index: usize) {
-        let Fault { what, .. } = &self.scenario.faults[index];
-        match *what {
-            FaultKind::Dependency { dependency, how, only } => self.set_illness(dependency, only, Some(how)),
-            FaultKind::Server { pod, how } => {
-                if !matches!(how, ServerFault::Slow(_)) {
-                    self.slots[pod].undetected.push((self.score.detections.len(), now));
-                    self.score.detections.push(None);
-                }
-                self.server_fault(now, pod, how);
-            }
-        }
-    }
-
-    fn server_fault(&mut self, now: Time, pod: usize, how: ServerFault) {
-        match how {
-            ServerFault::Crash => {
-                self.note(now, pod, "fault: the server crashes".to_owned());
-                self.crash(now, pod, 1);
-            }
-            ServerFault::Garbage => self.slots[pod].inner.server.is_garbage = true,
-            ServerFault::Hang => {
-                self.note(now, pod, "fault: the server hangs".to_owned());
-                self.collect(now, pod);
-                for at in self.slots[pod].inner.server.hang() {
-                    self.queue.push(at, Happening::Expire { pod: narrow(pod) });
-                }
-            }
-            ServerFault::Slow(times) => self.slots[pod].inner.server.slowness = times,
-        }
-    }
-
-    fn fault_ends(&mut self, now: Time, index: usize) {
-        match self.scenario.faults[index].what {
-            FaultKind::Dependency { dependency, only, .. } => {
-                self.set_illness(dependency, only, None);
-                if self.scenario.server.loads_from == Some(dependency) {
-                    for pod in 0..self.slots.len() {
-                        if self.slots[pod].inner.server.life == Life::Loading {
-                            self.plan_load(now, pod);
-                        }
-                    }
-                }
-            }
-            FaultKind::Server { pod, how: ServerFault::Garbage } => self.slots[pod].inner.server.is_garbage = false,
-            FaultKind::Server { pod, how: ServerFault::Slow(_) } => self.slots[pod].inner.server.slowness = 1000,
-            FaultKind::Server { .. } => {}
-        }
-    }
-
-    fn set_illness(&mut self, dependency: usize, only: Option<usize>, illness: Option<Illness>) {
-        for (pod, known) in self.dependencies[dependency].illness.iter_mut().enumerate() {
-            if only.is_none_or(|only| only == pod) {
-                *known = illness;
-            }
         }
     }
 

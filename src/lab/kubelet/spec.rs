@@ -134,7 +134,7 @@ pub struct RawPod {
     containers: Vec<RawContainer>,
     init_containers: Vec<RawContainer>,
     restart_policy: Option<String>,
-    termination_grace_period_seconds: Option<u64>,
+    termination_grace_period_seconds: Option<u32>,
     readiness_gates: Vec<serde::de::IgnoredAny>,
 }
 
@@ -180,12 +180,12 @@ struct RawHandler {
 struct RawProbe {
     #[serde(flatten)]
     handler: RawHandler,
-    initial_delay_seconds: u64,
-    timeout_seconds: u64,
-    period_seconds: u64,
+    initial_delay_seconds: u32,
+    timeout_seconds: u32,
+    period_seconds: u32,
     success_threshold: u32,
     failure_threshold: u32,
-    termination_grace_period_seconds: Option<u64>,
+    termination_grace_period_seconds: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -219,7 +219,7 @@ struct RawTcp {
 
 #[derive(Clone, Debug, Deserialize)]
 struct RawSleep {
-    seconds: u64,
+    seconds: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -255,7 +255,7 @@ impl RawPod {
             Some("OnFailure") => RestartPolicy::OnFailure,
             Some(other) => return Err(format!("restartPolicy: {other:?} is none of Always, OnFailure, Never")),
         };
-        let grace = Duration::from_secs(self.termination_grace_period_seconds.unwrap_or(30));
+        let grace = seconds(self.termination_grace_period_seconds.unwrap_or(30));
         Ok(PodSpec { containers, restart, grace, has_readiness_gates: !self.readiness_gates.is_empty() })
     }
 }
@@ -299,7 +299,7 @@ impl RawContainer {
 impl RawProbe {
     fn validate(&self, kind: ProbeKind, ports: &[ContainerPort]) -> Result<ProbeSpec, String> {
         // §1: a zero means the default.
-        let or = |value: u64, default: u64| Duration::from_secs(if value == 0 { default } else { value });
+        let or = |value: u32, default: u32| seconds(if value == 0 { default } else { value });
         let threshold = |value: u32, default: u32| if value == 0 { default } else { value };
         let success_threshold = threshold(self.success_threshold, 1);
         if kind != ProbeKind::Readiness && success_threshold != 1 {
@@ -311,12 +311,12 @@ impl RawProbe {
         }
         Ok(ProbeSpec {
             handler: self.handler.probe(ports)?,
-            initial_delay: Duration::from_secs(self.initial_delay_seconds),
+            initial_delay: seconds(self.initial_delay_seconds),
             timeout: or(self.timeout_seconds, 1),
             period: or(self.period_seconds, 10),
             success_threshold,
             failure_threshold: threshold(self.failure_threshold, 3),
-            grace: grace.map(Duration::from_secs),
+            grace: grace.map(seconds),
         })
     }
 }
@@ -353,10 +353,15 @@ impl RawHandler {
             (_, Some(http), _) => {
                 Ok(Hook::Http { path: http.path(), port: http.port.resolve(ports), host: http.host.clone() })
             }
-            (_, _, Some(sleep)) => Ok(Hook::Sleep(Duration::from_secs(sleep.seconds))),
+            (_, _, Some(sleep)) => Ok(Hook::Sleep(seconds(sleep.seconds))),
             _ => Err("exec, httpGet or sleep is required".to_owned()),
         }
     }
+}
+
+/// Seconds are 32 bits wide in the API.
+fn seconds(value: u32) -> Duration {
+    Duration::from_secs(value.into())
 }
 
 impl RawHttp {

@@ -18,6 +18,7 @@ use crate::lab::kubelet::{PodSpec, Role};
 /// Most pods of one scenario, and the longest: what a second of computing is good for, tenfold.
 const PODS_MAX: usize = 1000;
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+const RETRIES_MAX: u32 = 10;
 const RATE_MAX: f64 = 100_000.0;
 
 /// Why a scenario cannot be run. The message names the place.
@@ -47,6 +48,9 @@ impl RawScenario {
         }
         if !(self.clients.rate > 0.0 && self.clients.rate <= RATE_MAX) {
             return Err(format!("clients.rate: {} is not between 0 and {RATE_MAX}", self.clients.rate));
+        }
+        if self.clients.retries > RETRIES_MAX {
+            return Err(format!("clients.retries: {} is above {RETRIES_MAX}", self.clients.retries));
         }
         if self.designs.is_empty() {
             return Err("designs: at least one is needed".to_owned());
@@ -161,6 +165,9 @@ impl RawServer {
 impl RawFault {
     fn validate(&self, names: &Names<'_>, pods: usize) -> Result<Fault, String> {
         let at = self.at.0;
+        if at.max(self.lasts.map_or(Duration::ZERO, |Span(lasts)| lasts)) > DURATION_MAX {
+            return Err("at, for: longer than a day".to_owned());
+        }
         let until = at + self.lasts.map_or(Duration::ZERO, |Span(lasts)| lasts);
         if self.pod.is_some_and(|pod| pod >= pods) {
             return Err(format!("pod: there are only {pods}, counted from 0"));

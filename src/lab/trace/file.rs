@@ -69,8 +69,8 @@ pub enum TraceError {
     /// The API server would refuse the pod.
     #[error("pod: {0}")]
     Pod(String),
-    /// A span that is negative, not finite, or longer than a year.
-    #[error("{0}: not a number of seconds between 0 and a year")]
+    /// A span that is negative, not finite, or longer than a day.
+    #[error("{0}: not a number of seconds between 0 and a day")]
     Seconds(&'static str),
     /// An unknown clock.
     #[error("clock {0:?} is neither \"since this container's last start\" nor \"since its first start in the pod\"")]
@@ -132,7 +132,7 @@ const fn default_code() -> u16 {
 
 const LAST_START: &str = "since this container's last start";
 const FIRST_START: &str = "since its first start in the pod";
-const YEAR_SECONDS: f64 = 366.0 * 86_400.0;
+const DAY_SECONDS: f64 = 86_400.0;
 
 impl TraceFile {
     /// Reads a file's text.
@@ -190,7 +190,7 @@ impl RawAnswer {
 }
 
 fn seconds(what: &'static str, value: f64) -> Result<Duration, TraceError> {
-    if (0.0..=YEAR_SECONDS).contains(&value) {
+    if (0.0..=DAY_SECONDS).contains(&value) {
         Ok(Duration::from_secs_f64(value))
     } else {
         Err(TraceError::Seconds(what))

@@ -213,7 +213,7 @@ impl Server {
 
     fn fill_cache(&mut self) {
         if let Some(CacheSpec { limit_bytes, per_request_bytes, when_full }) = self.spec.cache {
-            self.cached += per_request_bytes;
+            self.cached = self.cached.saturating_add(per_request_bytes);
             if when_full == WhenFull::Evict {
                 self.cached = self.cached.min(limit_bytes);
             }
@@ -228,7 +228,9 @@ impl Server {
     /// The cache has grown a tenth past its limit: the kernel kills the process.
     pub(super) fn is_out_of_memory(&self) -> bool {
         self.spec.cache.is_some_and(|cache| {
-            cache.when_full == WhenFull::Oom && self.cached > cache.limit_bytes / 10 * 11 && self.life != Life::Gone
+            cache.when_full == WhenFull::Oom
+                && self.cached > cache.limit_bytes.saturating_add(cache.limit_bytes / 10)
+                && self.life != Life::Gone
         })
     }
 

@@ -292,6 +292,26 @@ fn probes_keep_their_period_to_the_hundredth() {
 }
 
 #[test]
+fn extreme_numbers_are_refused_or_survived() {
+    let big = u32::MAX;
+    let liveness = json!({ "httpGet": { "path": "/x", "port": 80 }, "periodSeconds": big, "timeoutSeconds": big,
+        "initialDelaySeconds": big, "failureThreshold": big, "terminationGracePeriodSeconds": big });
+    let mut pod = one(json!({ "livenessProbe": liveness }));
+    pod["terminationGracePeriodSeconds"] = json!(big);
+    let containers = json!({ "app": { "exit_after": 0, "ignores_term": true, "listen_after": 86_400 } });
+    let file = file(pod, containers, json!({ "delete_at": 0, "observed_for": 86_400 }));
+    assert!(!run(&file, u64::MAX).is_empty());
+    for wrong in [json!(-1), json!(1e300), json!(86_401)] {
+        let text = json!({ "pod": one(json!({})), "observed_for": wrong }).to_string();
+        assert!(TraceFile::parse(&text).is_err(), "{text}");
+    }
+    for text in ["", "{}", "[1, 2]", r#"{"pod": {"containers": [{"name": "a", "ports": [{"containerPort": 70000}]}]}}"#]
+    {
+        assert!(TraceFile::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn an_equal_seed_gives_equal_rows_and_another_gives_others() {
     let file = file(one(json!({ "livenessProbe": probe("/health", 2, 2) })), fails("/health", 9), json!({}));
     assert_eq!(run(&file, 5), run(&file, 5));

@@ -102,6 +102,10 @@ impl Pod {
     }
 
     fn signal(&mut self, container: usize, now: Time, io: &mut Io<'_>) {
+        // One that ended while it waited is on its way to be reaped.
+        if !self.runtime[container].is_running() {
+            return;
+        }
         let grace_min = self.knobs.grace_min;
         self.stop_generation += 1;
         let generation = self.stop_generation;

@@ -234,6 +234,20 @@ fn deletion_queues_behind_a_kill_under_way() {
 }
 
 #[test]
+fn a_sidecar_that_ends_while_it_waits_for_its_turn_gets_no_signal_and_holds_nothing_up() {
+    let side = json!({ "name": "side", "restartPolicy": "Always" });
+    let slow = json!({ "preStop": { "exec": { "command": ["/target", "12"] } } });
+    let pod = json!({ "initContainers": [side], "containers": [app(json!({ "lifecycle": slow }))] });
+    let file = file(pod, json!({ "side": { "exit_after": 20 } }), json!({ "delete_at": 15 }));
+    for seed in 0..30 {
+        let seen = simulated(&file, seed);
+        assert!(of(&seen, "side", "term").is_empty(), "seed {seed}: {seen:?}");
+        let gone = first(&rows_of(&file, "pod", seed), Value::is_null);
+        assert!(gone.is_some_and(|at| at < 30.0), "seed {seed}: {gone:?}");
+    }
+}
+
+#[test]
 fn restart_policies_decide_what_a_crash_means() {
     let with = |policy: &str| {
         let mut pod = one(json!({}));
@@ -319,9 +333,9 @@ fn an_equal_seed_gives_equal_rows_and_another_gives_others() {
 }
 
 #[test]
-fn a_thousand_random_pods_break_no_law() {
+fn thousands_of_random_pods_break_no_law() {
     let mut rng = crate::lab::rng::Rng::new(77);
-    for seed in 0..1000 {
+    for seed in 0..3000 {
         let file = random(&mut rng);
         let rows = run(&file, seed);
         assert!(rows.windows(2).all(|pair| pair[0].0 <= pair[1].0), "seed {seed}: time went back");

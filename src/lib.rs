@@ -20,6 +20,8 @@ pub mod config;
 pub mod net;
 pub mod scrape;
 
+pub mod lab;
+
 pub mod checks;
 
 pub mod proxy;

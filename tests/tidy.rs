@@ -27,8 +27,9 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "checks" | "answers" => above(&["net", "scrape"]),
         "proxy" => above(&["net"]),
         "demo" => [BASE, &["engine", "net"]].concat(),
+        "lab" => above(&[]),
         "run" => above(&["net", "scrape", "checks", "proxy", "answers"]),
-        "cli" => above(&["net", "scrape", "checks", "proxy", "answers", "run", "demo"]),
+        "cli" => above(&["net", "scrape", "checks", "proxy", "answers", "run", "demo", "lab"]),
         "main" => vec!["cli"],
         // The table of contents names them all.
         "lib" => MODULES.to_vec(),
@@ -47,6 +48,7 @@ const MODULES: &[&str] = &[
     "control",
     "demo",
     "engine",
+    "lab",
     "limits",
     "net",
     "proxy",

@@ -9,6 +9,7 @@ mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod drain;
+mod lab;
 mod lint;
 mod presets;
 mod run;
@@ -75,6 +76,8 @@ enum Command {
     Check(check::Args),
     /// Review a configuration file: all problems at once
     Lint(lint::Args),
+    /// The health-design lab: designs against faults, in virtual time
+    Lab(lab::Args),
     /// Show a running sidecar: gates, checks, why, since when, what next
     Status(status::Args),
     /// Start the drain of a running sidecar, as the preStop hook does
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::DemoModelServer(options) => return demo::model_server(options),
         Command::Check(args) => check::run(args),
         Command::Lint(args) => lint::run(args),
+        Command::Lab(args) => lab::run(args),
         Command::Status(args) => status::run(args),
         Command::Drain(args) => drain::run(args),
         Command::Presets(args) => presets::run(args),

@@ -1,0 +1,155 @@
+//! `probegate lab`: the health-design lab, in virtual time.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::{Answer, Failure, Outcome};
+use crate::lab::scenario::Scenario;
+use crate::lab::shipped::{self, SHIPPED, Shipped};
+use crate::lab::trace::{self, TraceFile};
+use crate::lab::{html, report};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run a scenario: every design on the same faults; exit 1 if an expectation is missed
+    Run(RunArgs),
+    /// List the shipped scenarios
+    List,
+    /// Print a shipped scenario's file
+    Show {
+        /// Its name, as `lab list` prints it
+        name: String,
+    },
+    /// Simulate the pod of a recorded trace and print its rows as JSON
+    Trace(TraceArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// A shipped scenario's name, or a file
+    scenario: String,
+    /// The first seed; equal seeds give equal output
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds to run, for intervals
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    seeds: u64,
+    /// How many lines of each design's story to show
+    #[arg(long, default_value_t = 8)]
+    notes: usize,
+    /// Also write the results as JSON to this file, `-` for standard output instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also write one self-contained page to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct TraceArgs {
+    /// A trace file: the pod, what its apps do, for how long it is watched
+    file: PathBuf,
+    /// Chance; equal seeds give equal output
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+pub(super) fn run(args: Args) -> Outcome {
+    match args.command {
+        Command::Run(args) => run_scenario(&args),
+        Command::List => list(),
+        Command::Show { name } => show(&name),
+        Command::Trace(args) => trace(&args),
+    }
+}
+
+fn run_scenario(args: &RunArgs) -> Outcome {
+    let scenario = load(&args.scenario)?;
+    let mut told = |design: &str| {
+        // Progress is for whoever watches; nobody watching is no failure.
+        let _ = writeln!(std::io::stderr(), "running {design}");
+    };
+    let report = report::experiment(&scenario, args.seed, args.seeds, &mut told);
+    if let Some(path) = &args.html {
+        write(path, &html::page(&report, &scenario.question, &scenario.prediction))?;
+    }
+    let mut out = std::io::stdout().lock();
+    let json = || {
+        let text = serde_json::to_string_pretty(&report);
+        text.map_err(|error| Failure::new(format!("cannot write the results: {error}")))
+    };
+    match args.json.as_deref() {
+        Some(path) if path == Path::new("-") => writeln!(out, "{}", json()?)?,
+        given => {
+            if let Some(path) = given {
+                write(path, &(json()? + "\n"))?;
+            }
+            out.write_all(report.text(args.notes).as_bytes())?;
+        }
+    }
+    out.flush()?;
+    Ok(if report.holds() { Answer::Yes } else { Answer::No })
+}
+
+fn load(name: &str) -> Result<Scenario, Failure> {
+    if let Some(shipped) = Shipped::find(name) {
+        return Scenario::parse(shipped.text, &shipped::read).map_err(|error| Failure::new(format!("{name}: {error}")));
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        let names = SHIPPED.iter().map(|shipped| shipped.name);
+        let hint =
+            crate::config::nearest(name, names).map_or_else(String::new, |near| format!(", did you mean {near}?"));
+        return Err(Failure::new(format!(
+            "{name}: neither a shipped scenario (`probegate lab list`) nor a file{hint}"
+        )));
+    }
+    let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    let beside = move |file: &str| std::fs::read_to_string(folder.join(file)).map_err(|error| error.to_string());
+    Scenario::parse(&read(path)?, &beside).map_err(|error| Failure::new(format!("{name}: {error}")))
+}
+
+fn list() -> Outcome {
+    let mut out = std::io::stdout().lock();
+    for shipped in SHIPPED {
+        let scenario = load(shipped.name)?;
+        writeln!(out, "{:<24} {}", shipped.name, scenario.title)?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn show(name: &str) -> Outcome {
+    let shipped = Shipped::find(name);
+    let shipped = shipped.ok_or_else(|| Failure::new(format!("{name}: no such scenario (`probegate lab list`)")))?;
+    std::io::stdout().lock().write_all(shipped.text.as_bytes())?;
+    Ok(Answer::Yes)
+}
+
+fn trace(args: &TraceArgs) -> Outcome {
+    let text = read(&args.file)?;
+    let file = TraceFile::parse(&text).map_err(|error| Failure::new(format!("{}: {error}", args.file.display())))?;
+    let rows = trace::run(&file, args.seed);
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    writeln!(out, "{{\"trace\": [")?;
+    for (index, row) in rows.iter().enumerate() {
+        let line = serde_json::to_string(row).map_err(|error| Failure::new(format!("cannot write a row: {error}")))?;
+        writeln!(out, "  {line}{}", if index + 1 < rows.len() { "," } else { "" })?;
+    }
+    writeln!(out, "]}}")?;
+    out.flush()?;
+    Ok(Answer::Yes)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+}

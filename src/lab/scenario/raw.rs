@@ -1,0 +1,134 @@
+//! As typed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::lab::kubelet::RawPod;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawScenario {
+    pub(super) title: String,
+    #[serde(default)]
+    pub(super) question: String,
+    #[serde(default)]
+    pub(super) prediction: String,
+    pub(super) duration: Span,
+    pub(super) pods: usize,
+    pub(super) server: RawServer,
+    pub(super) clients: RawClients,
+    #[serde(default)]
+    pub(super) dependencies: BTreeMap<String, RawDependency>,
+    #[serde(default)]
+    pub(super) faults: Vec<RawFault>,
+    pub(super) designs: Vec<RawDesign>,
+    #[serde(default)]
+    pub(super) expect: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawServer {
+    pub(super) load: Span,
+    pub(super) loads_from: Option<String>,
+    pub(super) concurrency: usize,
+    pub(super) queue: usize,
+    pub(super) service_time: Span,
+    #[serde(default)]
+    pub(super) requires: Vec<RawUse>,
+    #[serde(default)]
+    pub(super) asks: Vec<RawUse>,
+    pub(super) cache: Option<RawCache>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUse {
+    pub(super) dependency: String,
+    pub(super) timeout: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCache {
+    pub(super) limit_mib: u64,
+    pub(super) per_request_kib: u64,
+    pub(super) when_full: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawClients {
+    pub(super) rate: f64,
+    #[serde(default = "at_once")]
+    pub(super) from: Span,
+    pub(super) timeout: Span,
+    #[serde(default)]
+    pub(super) retries: u32,
+    #[serde(default = "retry_after")]
+    pub(super) retry_after: Span,
+    #[serde(default = "no_budget")]
+    pub(super) retry_budget_percent: u32,
+}
+
+const fn at_once() -> Span {
+    Span(Duration::ZERO)
+}
+
+const fn retry_after() -> Span {
+    Span(Duration::from_millis(100))
+}
+
+/// Every request may be retried as often as `retries` says.
+const fn no_budget() -> u32 {
+    100_000
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDependency {
+    pub(super) latency: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFault {
+    pub(super) at: Span,
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Span>,
+    pub(super) dependency: Option<String>,
+    pub(super) is: Option<String>,
+    pub(super) latency: Option<Span>,
+    pub(super) pod: Option<usize>,
+    pub(super) server: Option<String>,
+    pub(super) times: Option<f64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDesign {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) says: String,
+    pub(super) pod: RawPod,
+    #[serde(default)]
+    pub(super) endpoints: BTreeMap<String, Vec<String>>,
+    pub(super) probegate: Option<String>,
+    #[serde(default)]
+    pub(super) checks: BTreeMap<String, String>,
+}
+
+/// `"30s"`, `"1m 30s"`, `"40ms"`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map(Self).map_err(|error| {
+            serde::de::Error::custom(format!("{text:?} is not a duration like \"30s\" or \"1m 30s\": {error}"))
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! What the kubelet meets in a pod of this world: a model server, and perhaps Probegate in front of it.
+
+use std::time::Duration;
+
+use super::Dependency;
+use super::server::{Life, Server};
+use super::sidecar::{Sidecar, Sight};
+use crate::engine::{Gate, Time};
+use crate::lab::kubelet::{Answer, Handler, Hook, PodStatus, PortRef, ProbeKind, ProbeSpec, Reply, World};
+use crate::lab::scenario::{Design, Illness, Signal};
+
+/// From SIGTERM to the end of a server that can hear it.
+const STOP_TAKES: Duration = Duration::from_millis(200);
+/// A local answer from memory.
+const QUICK: Duration = Duration::from_millis(1);
+
+/// A pod's processes, and what they did that the world has not followed up yet.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) server: Server,
+    pub(super) sidecar: Option<Sidecar>,
+    pub(super) server_starts: u32,
+    pub(super) sidecar_lives: u32,
+    pub(super) has_server_started: bool,
+    pub(super) has_sidecar_started: bool,
+    pub(super) server_exit: Option<u8>,
+    /// SIGTERM came from the kubelet.
+    pub(super) is_condemned: bool,
+    pub(super) is_endpoint_ready: bool,
+    pub(super) has_endpoint_changed: bool,
+    /// Why the server's liveness last failed, in words.
+    pub(super) last_failure: Option<String>,
+}
+
+impl Inner {
+    pub(super) const fn new(server: Server) -> Self {
+        Self {
+            server,
+            sidecar: None,
+            server_starts: 0,
+            sidecar_lives: 0,
+            has_server_started: false,
+            has_sidecar_started: false,
+            server_exit: None,
+            is_condemned: false,
+            is_endpoint_ready: false,
+            has_endpoint_changed: false,
+            last_failure: None,
+        }
+    }
+}
+
+/// One pod's processes while the kubelet acts on it.
+pub(super) struct Outside<'a> {
+    pub(super) pod: usize,
+    pub(super) design: &'a Design,
+    pub(super) dependencies: &'a [Dependency],
+    pub(super) inner: &'a mut Inner,
+}
+
+/// What somebody sees who asks for a signal now.
+pub(super) fn ask(signal: Signal, now: Time, pod: usize, server: &Server, dependencies: &[Dependency]) -> Sight {
+    let is_gone = server.life == Life::Gone;
+    match signal {
+        Signal::Dependency(index) => match dependencies[index].illness[pod] {
+            None => Sight::Good(dependencies[index].latency),
+            Some(Illness::Down) => Sight::Refused,
+            Some(Illness::Silent) => Sight::Silence,
+            Some(Illness::Slow(latency)) => Sight::Good(latency),
+        },
+        Signal::Process if is_gone => Sight::Bad(QUICK),
+        Signal::Process => Sight::Good(QUICK),
+        _ if is_gone => Sight::Refused,
+        // The kernel completes the handshake for a process that stands still.
+        Signal::Listening => Sight::Good(QUICK),
+        _ if server.is_hung => Sight::Silence,
+        Signal::Cache if server.is_cache_full() => Sight::Bad(QUICK),
+        Signal::Cache => Sight::Good(QUICK),
+        Signal::Model | Signal::Work if server.life == Life::Loading => Sight::Bad(QUICK),
+        Signal::Model => Sight::Good(QUICK),
+        Signal::Work => server.wait(now).map_or(Sight::Silence, |wait| Sight::Good(wait + QUICK)),
+    }
+}
+
+/// A signal that failed, in words.
+fn failure(signal: Signal, dependencies: &[Dependency]) -> String {
+    match signal {
+        Signal::Cache => "the cache is full".to_owned(),
+        Signal::Dependency(index) => format!("{} does not answer", dependencies[index].name),
+        Signal::Listening | Signal::Process => "the server is gone".to_owned(),
+        Signal::Model => "the model is not loaded".to_owned(),
+        Signal::Work => "the workers are busy".to_owned(),
+    }
+}
+
+impl Outside<'_> {
+    /// The server's own path: asks one thing after the other, and stops at the first that fails. Returns why
+    /// it did not say 200, in words.
+    fn server_answers(&self, now: Time, path: &str) -> (Reply, Option<String>) {
+        let server = &self.inner.server;
+        let silence = Reply { after: None, answer: Answer::Failure };
+        if server.life == Life::Gone {
+            return (Reply::REFUSED, Some("the server is gone".to_owned()));
+        }
+        if server.is_hung {
+            return (silence, Some("the server does not answer".to_owned()));
+        }
+        let Some(endpoint) = self.design.endpoints.iter().find(|endpoint| endpoint.path == path) else {
+            return (Reply::http(404, QUICK), Some(format!("the server knows no {path}")));
+        };
+        let mut took = QUICK;
+        for &signal in &endpoint.asks {
+            let failed = match ask(signal, now, self.pod, server, self.dependencies) {
+                Sight::Good(takes) => {
+                    took += takes;
+                    continue;
+                }
+                Sight::Bad(takes) => Reply::http(503, took + takes),
+                Sight::Refused => Reply::http(503, took),
+                Sight::Silence => silence,
+            };
+            return (failed, Some(format!("{path} says that {}", failure(signal, self.dependencies))));
+        }
+        (Reply::http(200, took), None)
+    }
+
+    fn sidecar_answers(&self, path: &str) -> Reply {
+        let Some(sidecar) = &self.inner.sidecar else { return Reply::REFUSED };
+        let gate = match path {
+            "/health" | "/livez" | "/healthz" => Gate::Health,
+            "/ready" | "/readyz" => Gate::Ready,
+            "/startup" | "/startupz" => Gate::Startup,
+            "/self" => return Reply::http(200, QUICK),
+            _ => return Reply::http(404, QUICK),
+        };
+        Reply::http(if sidecar.passes(gate) { 200 } else { 503 }, QUICK)
+    }
+
+    fn is_sidecar(&self, container: usize) -> bool {
+        self.design.sidecar.as_ref().is_some_and(|sidecar| sidecar.container == container)
+    }
+
+    fn answers_at(&self, now: Time, port: u16, path: &str) -> (Reply, Option<String>) {
+        match self.design.pod.owner_of_port(port) {
+            Some(container) if container == self.design.server => self.server_answers(now, path),
+            // The engine's own reason is better than a 503.
+            Some(container) if self.is_sidecar(container) => (self.sidecar_answers(path), None),
+            _ => (Reply::REFUSED, Some(format!("nobody listens at {port}"))),
+        }
+    }
+}
+
+impl World for Outside<'_> {
+    fn probe(&mut self, now: Time, container: usize, kind: ProbeKind, probe: &ProbeSpec) -> Reply {
+        match &probe.handler {
+            Handler::Http { port: PortRef::Number(port), path, host: None } => {
+                let (reply, why) = self.answers_at(now, *port, path);
+                let is_late = why.is_none() && reply.after.is_some_and(|after| after >= probe.timeout);
+                let why = if is_late { Some(format!("{path} is answered too late")) } else { why };
+                // Only these two can kill.
+                if kind != ProbeKind::Readiness && container == self.design.server && why.is_some() {
+                    self.inner.last_failure = why;
+                }
+                reply
+            }
+            Handler::Tcp { port: PortRef::Number(port), host: None } => {
+                let is_open = match self.design.pod.owner_of_port(*port) {
+                    Some(owner) if owner == self.design.server => self.inner.server.life != Life::Gone,
+                    Some(owner) if self.is_sidecar(owner) => self.inner.sidecar.is_some(),
+                    _ => false,
+                };
+                if is_open { Reply::http(200, Duration::ZERO) } else { Reply::REFUSED }
+            }
+            Handler::Exec { .. } if container == self.design.server && self.inner.server.life == Life::Gone => {
+                Reply::REFUSED
+            }
+            Handler::Exec { .. } => Reply::http(200, QUICK),
+            Handler::Http { .. } | Handler::Tcp { .. } | Handler::Grpc { .. } => Reply::REFUSED,
+        }
+    }
+
+    fn started(&mut self, _now: Time, container: usize) -> Option<(Duration, u8)> {
+        self.inner.has_server_started |= container == self.design.server;
+        self.inner.has_sidecar_started |= self.is_sidecar(container);
+        None
+    }
+
+    fn terminate(&mut self, _now: Time, container: usize) -> Option<Duration> {
+        if container == self.design.server {
+            self.inner.is_condemned = true;
+            // A process that stands still hears no signal.
+            return (!self.inner.server.is_hung).then_some(STOP_TAKES);
+        }
+        Some(STOP_TAKES)
+    }
+
+    fn exited(&mut self, _now: Time, container: usize, code: u8) {
+        if container == self.design.server {
+            self.inner.server_exit = Some(code);
+        } else if self.is_sidecar(container) {
+            self.inner.sidecar = None;
+        }
+    }
+
+    fn hook_begins(&mut self, _now: Time, _container: usize, hook: &Hook) -> Duration {
+        match hook {
+            Hook::Sleep(span) => *span,
+            Hook::Exec { .. } | Hook::Http { .. } => QUICK,
+        }
+    }
+
+    fn hook_ends(&mut self, _now: Time, _container: usize, _hook: &Hook) {}
+
+    fn status(&mut self, _now: Time, status: Option<&PodStatus>) {
+        let is_ready = status.is_some_and(|status| status.is_ready);
+        self.inner.has_endpoint_changed |= self.inner.is_endpoint_ready != is_ready;
+        self.inner.is_endpoint_ready = is_ready;
+    }
+}

@@ -1,0 +1,140 @@
+//! What a design did to its users and its pods, in numbers.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::server::End;
+use crate::engine::Time;
+use crate::lab::scenario::Metric;
+
+/// Nobody in rotation at one moment and everybody at the next is worth a line; more lines help nobody.
+const NOTES_MAX: usize = 400;
+
+/// One run of one design.
+#[derive(Clone, Debug, Serialize)]
+pub struct Score {
+    pub requests: u64,
+    /// By [`End`].
+    ends: [u64; End::ALL.len()],
+    #[serde(skip)]
+    minutes: Vec<(u64, u64)>,
+    pub restarts: u64,
+    pub unwanted_restarts: u64,
+    pub crashes: u64,
+    pub pods_lost: u64,
+    /// Pod-seconds out of rotation once every pod was in.
+    pub out_of_rotation_seconds: f64,
+    /// From each fault of a server to its pod leaving rotation or its process ending; `None`: never in this run.
+    pub detections: Vec<Option<f64>>,
+    pub events: u64,
+    /// What happened, to whom, in words.
+    pub notes: Vec<Note>,
+    /// By pod, the state at each of [`Score::COLUMNS`] equal parts of the run.
+    pub lanes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Note {
+    pub at: f64,
+    pub pod: usize,
+    pub text: String,
+}
+
+impl Score {
+    pub const COLUMNS: usize = 72;
+
+    pub(super) fn new(pods: usize, duration: Duration) -> Self {
+        let minutes = usize::try_from(duration.as_secs().div_ceil(60)).unwrap_or(0).max(1);
+        Self {
+            requests: 0,
+            ends: [0; End::ALL.len()],
+            minutes: vec![(0, 0); minutes],
+            restarts: 0,
+            unwanted_restarts: 0,
+            crashes: 0,
+            pods_lost: 0,
+            out_of_rotation_seconds: 0.0,
+            detections: Vec::new(),
+            events: 0,
+            notes: Vec::new(),
+            lanes: vec![String::new(); pods],
+        }
+    }
+
+    /// A request is over for good. It counts in the minute in which it was sent.
+    pub(super) fn request_ended(&mut self, sent_after: Duration, end: End) {
+        self.ends[end as usize] += 1;
+        let minute = usize::try_from(sent_after.as_secs() / 60).unwrap_or(usize::MAX);
+        if let Some((all, good)) = self.minutes.get_mut(minute) {
+            *all += 1;
+            *good += u64::from(end == End::Ok);
+        }
+    }
+
+    pub(super) fn note(&mut self, at: Duration, pod: usize, text: String) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(Note { at: at.as_millis() as f64 / 1000.0, pod, text });
+        }
+    }
+
+    pub const fn ended(&self, end: End) -> u64 {
+        self.ends[end as usize]
+    }
+
+    /// Requests that did not end well, wrong answers among them.
+    pub fn failed(&self) -> u64 {
+        self.ends.iter().sum::<u64>() - self.ended(End::Ok)
+    }
+
+    /// Per cent; 100 when nothing was asked.
+    pub fn availability(&self) -> f64 {
+        percent(self.ended(End::Ok), self.ends.iter().sum())
+    }
+
+    pub fn worst_minute(&self) -> f64 {
+        self.minutes.iter().map(|(all, good)| percent(*good, *all)).fold(100.0, f64::min)
+    }
+
+    pub fn metric(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::Availability => self.availability(),
+            Metric::Failed => self.failed() as f64,
+            Metric::PodsLost => self.pods_lost as f64,
+            Metric::Restarts => self.restarts as f64,
+            Metric::UnwantedRestarts => self.unwanted_restarts as f64,
+            Metric::WorstMinute => self.worst_minute(),
+        }
+    }
+
+    /// Each request that was sent has ended exactly once.
+    pub fn is_conserved(&self) -> bool {
+        self.ends.iter().sum::<u64>() == self.requests
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// Counts pods out of rotation, and for how long.
+#[derive(Debug, Default)]
+pub(super) struct Rotation {
+    /// Since when all pods have been in at once for the first time.
+    pub(super) began: Option<Time>,
+    out: u64,
+    changed: Time,
+}
+
+impl Rotation {
+    pub(super) fn changed(&mut self, now: Time, out: u64, score: &mut Score) {
+        if self.began.is_some() {
+            score.out_of_rotation_seconds += now.since(self.changed).as_millis() as f64 * self.out as f64 / 1000.0;
+            score.pods_lost = score.pods_lost.max(out);
+        } else if out == 0 {
+            self.began = Some(now);
+        }
+        self.changed = now;
+        self.out = out;
+    }
+}

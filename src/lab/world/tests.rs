@@ -1,0 +1,194 @@
+//! Whole worlds: what a design does to its users, and laws that hold in any of them.
+
+use super::*;
+use crate::lab::report;
+use crate::lab::scenario::{Metric, Scenario};
+use crate::lab::shipped::{self, SHIPPED};
+
+/// Two pods behind a Service; faults and the pod's probes are put in.
+fn scenario(faults: &str, probes: &str, endpoints: &str) -> Scenario {
+    let text = format!(
+        r#"
+title = "t"
+duration = "6m"
+pods = 2
+[server]
+load = "5s"
+concurrency = 4
+queue = 16
+service_time = "20ms"
+asks = [{{ dependency = "api", timeout = "50ms" }}]
+[clients]
+rate = 40.0
+from = "30s"
+timeout = "1s"
+[dependencies.api]
+latency = "5ms"
+{faults}
+[[designs]]
+name = "d"
+endpoints = {{ {endpoints} }}
+[[designs.pod.containers]]
+name = "model"
+ports = [{{ containerPort = 80 }}]
+{probes}
+"#
+    );
+    Scenario::parse(&text, &|_| Err("none".to_owned())).unwrap()
+}
+
+const LIVENESS: &str =
+    r#"livenessProbe = { httpGet = { path = "/health", port = 80 }, periodSeconds = 5, failureThreshold = 2 }"#;
+const READINESS: &str =
+    r#"readinessProbe = { httpGet = { path = "/ready", port = 80 }, periodSeconds = 2, failureThreshold = 2 }"#;
+const PATHS: &str = r#""/health" = [], "/ready" = ["model"]"#;
+
+fn score(scenario: &Scenario) -> Score {
+    let score = run(scenario, &scenario.designs[0], 3);
+    assert!(score.is_conserved());
+    score
+}
+
+fn hang() -> &'static str {
+    "[[faults]]\nat = \"2m\"\npod = 0\nserver = \"hang\"\n"
+}
+
+#[test]
+fn nothing_goes_wrong_in_a_world_without_faults() {
+    let score = score(&scenario("", &format!("{LIVENESS}\n{READINESS}"), PATHS));
+    assert!(score.requests > 12_000);
+    assert_eq!((score.failed(), score.restarts, score.pods_lost), (0, 0, 0));
+}
+
+#[test]
+fn a_hung_server_leaves_rotation_by_readiness_and_mends_by_liveness() {
+    let with_both = score(&scenario(hang(), &format!("{LIVENESS}\n{READINESS}"), PATHS));
+    assert_eq!((with_both.restarts, with_both.unwanted_restarts, with_both.pods_lost), (1, 0, 1));
+    assert!(with_both.ended(End::Timeout) > 10);
+    let noticed = with_both.detections[0].unwrap();
+    assert!((1.0..8.0).contains(&noticed), "{noticed}");
+    let without_liveness = score(&scenario(hang(), READINESS, PATHS));
+    assert_eq!(without_liveness.restarts, 0);
+    assert!(without_liveness.out_of_rotation_seconds > 200.0, "nobody brings it back");
+    let without_any = score(&scenario(hang(), "", PATHS));
+    assert_eq!(without_any.detections, [None]);
+    assert!(without_any.availability() < 75.0, "half of the requests go to a server that stands still");
+}
+
+#[test]
+fn a_crash_is_mended_without_any_probe_and_costs_what_was_in_flight() {
+    let faults = "[[faults]]\nat = \"2m\"\npod = 1\nserver = \"crash\"\n";
+    let score = score(&scenario(faults, READINESS, PATHS));
+    assert_eq!((score.crashes, score.restarts, score.unwanted_restarts), (1, 1, 0));
+    assert!(score.ended(End::Refused) > 0, "endpoints follow a little later");
+}
+
+#[test]
+fn an_optional_dependency_costs_time_and_a_probe_on_it_costs_everything() {
+    let faults = "[[faults]]\nat = \"2m\"\nfor = \"1m\"\ndependency = \"api\"\nis = \"silent\"\n";
+    let apart = score(&scenario(faults, &format!("{LIVENESS}\n{READINESS}"), PATHS));
+    assert_eq!((apart.failed(), apart.restarts), (0, 0));
+    let probed = score(&scenario(faults, READINESS, r#""/ready" = ["model", "api"]"#));
+    assert_eq!(probed.pods_lost, 2);
+    assert!(probed.ended(End::NoEndpoint) > 1500);
+    let killed = score(&scenario(faults, LIVENESS, r#""/health" = ["api"]"#));
+    assert!(killed.unwanted_restarts >= 2);
+}
+
+#[test]
+fn garbage_is_counted_as_wrong_and_no_probe_sees_it() {
+    let faults = "[[faults]]\nat = \"2m\"\nfor = \"1m\"\npod = 0\nserver = \"garbage\"\n";
+    let score = score(&scenario(faults, &format!("{LIVENESS}\n{READINESS}"), PATHS));
+    assert!(score.ended(End::Wrong) > 1000);
+    assert_eq!(score.pods_lost, 0);
+}
+
+#[test]
+fn a_probe_through_busy_workers_kills_a_server_that_is_only_slow() {
+    let faults = "[[faults]]\nat = \"2m\"\nfor = \"2m\"\npod = 0\nserver = \"slow\"\ntimes = 40.0\n";
+    let behind = score(&scenario(faults, LIVENESS, r#""/health" = ["work"]"#));
+    assert!(behind.unwanted_restarts >= 1, "busy is not dead");
+    let beside = score(&scenario(faults, LIVENESS, PATHS));
+    assert_eq!(beside.restarts, 0);
+}
+
+#[test]
+fn a_retry_ends_the_request_that_it_repeats() {
+    let faults = "[[faults]]\nat = \"2m\"\npod = 1\nserver = \"crash\"\n";
+    let mut scenario = scenario(faults, READINESS, PATHS);
+    let plain = score(&scenario);
+    scenario.clients.retries = 3;
+    scenario.clients.retry_budget_percent = 50;
+    let retried = score(&scenario);
+    assert!(retried.failed() < plain.failed(), "{} {}", retried.failed(), plain.failed());
+}
+
+#[test]
+fn every_shipped_scenario_keeps_what_it_promises() {
+    for shipped in SHIPPED {
+        let scenario = Scenario::parse(shipped.text, &shipped::read).unwrap();
+        assert!(!scenario.expectations.is_empty() && !scenario.question.is_empty() && !scenario.prediction.is_empty());
+        let report = report::experiment(&scenario, 11, 1, &mut |_| ());
+        for expected in &report.expectations {
+            assert!(expected.holds, "{}: {} (seen {:?})", shipped.name, expected.line, expected.seen);
+        }
+    }
+}
+
+#[test]
+fn an_equal_seed_gives_the_same_bytes_and_another_seed_another_world() {
+    let scenario = scenario(hang(), &format!("{LIVENESS}\n{READINESS}"), PATHS);
+    let bytes = |seed| serde_json::to_string(&report::experiment(&scenario, seed, 2, &mut |_| ())).unwrap();
+    assert_eq!(bytes(5), bytes(5));
+    assert_ne!(bytes(5), bytes(6));
+}
+
+#[test]
+fn no_random_world_breaks_a_law() {
+    let mut rng = Rng::new(2026);
+    for seed in 0..150 {
+        let scenario = random(&mut rng);
+        let score = run(&scenario, &scenario.designs[0], seed);
+        assert!(score.is_conserved(), "seed {seed}: {} sent", score.requests);
+        assert!(score.pods_lost <= scenario.pods as u64);
+        let percent = [score.metric(Metric::Availability), score.metric(Metric::WorstMinute)];
+        assert!(percent.iter().all(|p| (0.0..=100.0).contains(p)), "seed {seed}: {percent:?}");
+        assert!(score.lanes.iter().all(|lane| lane.len() <= Score::COLUMNS));
+        assert!(score.notes.windows(2).all(|pair| pair[0].at <= pair[1].at), "seed {seed}: time went back");
+    }
+}
+
+fn random(rng: &mut Rng) -> Scenario {
+    let mut faults = String::new();
+    for _ in 0..rng.below(5) {
+        let at = rng.below(300);
+        let lasts = 1 + rng.below(120);
+        let pod = rng.below(2);
+        let what = match rng.below(6) {
+            0 => format!("pod = {pod}\nserver = \"hang\""),
+            1 => format!("pod = {pod}\nserver = \"crash\""),
+            2 => format!("pod = {pod}\nserver = \"garbage\""),
+            3 => format!("pod = {pod}\nserver = \"slow\"\ntimes = {}.0", 1 + rng.below(100)),
+            4 => "dependency = \"api\"\nis = \"down\"".to_owned(),
+            _ => format!("dependency = \"api\"\nis = \"silent\"\npod = {pod}"),
+        };
+        faults.push_str(&format!("[[faults]]\nat = \"{at}s\"\nfor = \"{lasts}s\"\n{what}\n"));
+    }
+    let mut probes = String::new();
+    for (kind, path) in [("startupProbe", "/ready"), ("readinessProbe", "/ready"), ("livenessProbe", "/health")] {
+        if rng.chance(600) {
+            probes.push_str(&format!(
+                "{kind} = {{ httpGet = {{ path = \"{path}\", port = 80 }}, periodSeconds = {}, failureThreshold = {} }}\n",
+                1 + rng.below(10),
+                1 + rng.below(5)
+            ));
+        }
+    }
+    let asks = ["model", "api", "work", "listening", "process", "cache"];
+    let one = |rng: &mut Rng| asks[rng.below(asks.len() as u64) as usize];
+    let endpoints = format!("\"/health\" = [\"{}\"], \"/ready\" = [\"model\", \"{}\"]", one(rng), one(rng));
+    let mut scenario = scenario(&faults, &probes, &endpoints);
+    scenario.clients.retries = rng.below(3) as u32;
+    scenario.clients.rate = 1.0 + rng.below(300) as f64;
+    scenario
+}

@@ -94,10 +94,18 @@ impl Engine {
         }
     }
 
+    /// Where nobody listens any more, for a person.
+    pub(super) fn refused(&self) -> String {
+        let backends = self.plan.backends.iter().zip(&self.presence);
+        let gone = backends.filter(|&(_, presence)| *presence == Presence::Gone).map(|(b, _)| b.address.as_str());
+        format!("connection refused by {}", gone.collect::<Vec<_>>().join(", "))
+    }
+
     fn instance_gone(&mut self) {
         let from = self.instance.phase();
         self.instance.gone(self.now, self.plan.startup.budget);
-        self.tell(Changed::Instance(self.instance.number()), from.as_str(), "gone", "nobody listens any more");
+        let refused = self.refused();
+        self.tell(Changed::Instance(self.instance.number()), from.as_str(), "gone", &refused);
         for index in 0..self.checks.len() {
             if matches!(self.plan.checks[index].subject, Subject::Backend(_)) {
                 self.refresh(check_id(index), "");

@@ -167,7 +167,7 @@ pub struct GroupPlan {
 pub struct BackendPlan {
     /// As configured, for labels.
     pub address: String,
-    /// The check that lets traffic in: enabled while it is up. The check of a single upstream is usually `upstream`.
+    /// The check that lets traffic in; that of a single upstream is usually `upstream`. See `BackendView::enabled`.
     pub check: CheckId,
 }
 

@@ -207,7 +207,7 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackendView {
     pub address: String,
-    /// Whether traffic may go there.
+    /// Whether traffic may go there: its check is up, or has no say yet and somebody has had an answer from it.
     pub enabled: bool,
     pub since: Time,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::graph::Levels;
+use super::instance::Presence;
 use super::plan::{CheckId, GroupId, Member};
 use super::snapshot::{
     BackendView, Cause, CheckView, DoubtView, Gate, GateView, GroupView, InstancePhase, Level, Next, Snapshot, Status,
@@ -25,12 +26,7 @@ impl Engine {
             health: self.gate_view(Gate::Health),
             checks,
             groups: (0..self.plan.groups.len()).map(|index| self.group_view(index)).collect(),
-            backends: self
-                .plan
-                .backends
-                .iter()
-                .map(|backend| self.backend_view(&backend.address, backend.check))
-                .collect(),
+            backends: (0..self.plan.backends.len()).map(|index| self.backend_view(index)).collect(),
             instance: self.instance.view(),
             drain: self.drain.view(self.plan.drain),
             disabled_since: self.disabled_since,
@@ -51,9 +47,17 @@ impl Engine {
         GroupView { name: self.plan.groups[index].name.clone(), level, up, of, min }
     }
 
-    fn backend_view(&self, address: &str, check: CheckId) -> BackendView {
-        let check = &self.checks[check.index()];
-        BackendView { address: address.to_owned(), enabled: check.strict() == Level::Up, since: check.since }
+    /// An address is open while its check is up; and from the first answer that anybody had from it, for as long
+    /// as its own check has no say: what makes `/ready` pass must not find the door shut.
+    fn backend_view(&self, index: usize) -> BackendView {
+        let backend = &self.plan.backends[index];
+        let check = &self.checks[backend.check.index()];
+        let enabled = match check.strict() {
+            Level::Up => true,
+            Level::Down => false,
+            Level::Unknown => self.presence[index] == Presence::Seen,
+        };
+        BackendView { address: backend.address.clone(), enabled, since: check.since }
     }
 
     fn gate_view(&self, gate: Gate) -> GateView {
@@ -160,7 +164,8 @@ impl Engine {
     }
 
     fn why_gone(&self) -> Why {
-        why(Cause::Gone, self.instance.since(), "the model server is gone: nobody listens; waiting for a new one")
+        let text = format!("the model server is gone: {}; waiting for a new one", self.refused());
+        Why { cause: Cause::Gone, since: self.instance.since(), text }
     }
 
     fn why_held_back(&self) -> Why {

@@ -551,6 +551,25 @@ fn a_reload_keeps_state_and_history_of_checks_that_stay_and_starts_the_new() {
 }
 
 #[test]
+fn a_ready_pod_has_an_open_door() {
+    let mut plan = typical();
+    let door = CheckPlan { subject: Subject::Backend(BackendId(0)), initial_delay: secs(3), ..check("door") };
+    plan.checks.push(door);
+    plan.backends[0].check = CheckId(2);
+    let mut world = World::new(plan);
+    world.script("model", away_between(0, 20));
+    world.script("door", away_between(0, 20));
+    while world.status(Gate::Ready) == Status::Fail {
+        assert!(world.step(Time::from_secs(60)));
+        let snapshot = world.engine.snapshot();
+        assert!(snapshot.ready.status == Status::Fail || snapshot.backends[0].enabled);
+    }
+    world.script("door", failing(Fault::Timeout));
+    world.run_secs(30);
+    assert!(!world.engine.snapshot().backends[0].enabled);
+}
+
+#[test]
 fn a_backend_is_let_in_by_its_check_alone() {
     let mut plan = typical();
     plan.checks[1].subject = Subject::Backend(BackendId(1));

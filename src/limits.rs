@@ -235,6 +235,17 @@ pub const CPU_QUIET_PERMILLE: u128 = 50;
 /// Readings of a counter that are kept for the report.
 pub const READINGS: usize = 32;
 
+// Golden requests.
+
+/// Once a minute: enough to notice, little enough to be no load.
+pub const GOLDEN_INTERVAL: Duration = Duration::from_secs(60);
+/// For all cases of a file together.
+pub const GOLDEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Cases in one file.
+pub const GOLDEN_CASES_MAX: usize = 1000;
+/// A file of cases is at most so long.
+pub const GOLDEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 // Outcomes.
 
 /// Fewer than half of the answers good is no bad luck.

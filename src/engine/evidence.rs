@@ -14,7 +14,7 @@ pub struct Outcome {
     pub latency: Duration,
     /// What the attempt learned about the model server's identity, if it looked at it.
     pub sign: Option<Sign>,
-    /// What the attempt of a `progress` check read; none for other checks, and where nothing could be read.
+    /// What a `progress` or `golden` check read; none for others, and where nothing could be read.
     pub reading: Option<Reading>,
 }
 
@@ -90,7 +90,7 @@ impl Outcome {
         self
     }
 
-    /// Adds what a `progress` check read.
+    /// Adds what was read.
     #[must_use]
     pub const fn reading(mut self, reading: Reading) -> Self {
         self.reading = Some(reading);

@@ -95,8 +95,11 @@ impl Engine {
             (check.watch.get_or_insert_with(|| Watch::of(rule)), rule)
         {
             match (outcome.verdict, outcome.reading) {
+                (Verdict::Fail(Fault::Timeout), reading) => {
+                    stall.take_failure(started, true, &outcome.reason);
+                    stall.take_cpu_reading(self.now, reading.unwrap_or_default(), plan);
+                }
                 (_, Some(reading)) => stall.take_reading(self.now, started, reading, plan, &self.flow),
-                (Verdict::Fail(Fault::Timeout), None) => stall.take_failure(started, true, &outcome.reason),
                 (_, None) => stall.take_failure(started, false, &outcome.reason),
             }
         }

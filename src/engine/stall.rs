@@ -211,15 +211,20 @@ impl Stall {
         self.page = Page::Read;
         let at = Time::ZERO + now.since(Time::ZERO + reading.age);
         if let Some(plan) = &plan.counter {
-            match reading.counter {
+            match reading.value {
                 Some(value) => self.take_counter(at, value, plan.lag, flow),
                 None => self.page = Page::Unreadable(format!("{} is not on the metrics page", plan.name)),
             }
         }
-        if let Some(cpu) = reading.cpu {
-            self.take_cpu(at, cpu);
-        } else if plan.cpu.is_some() {
-            self.cpu = None;
+        self.take_cpu_reading(now, reading, plan);
+    }
+
+    /// The part of a reading that is about processes.
+    pub(super) fn take_cpu_reading(&mut self, now: Time, reading: Reading, plan: &ProgressPlan) {
+        match reading.cpu {
+            Some(cpu) => self.take_cpu(now, cpu),
+            None if plan.cpu.is_some() => self.cpu = None,
+            None => {}
         }
     }
 

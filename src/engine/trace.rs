@@ -287,14 +287,14 @@ fn time_of(word: &str) -> Result<Time, String> {
 
 fn reading_words(reading: Reading) -> String {
     // A float in its shortest exact form reads back as itself.
-    let counter = optional(reading.counter, |value| value.to_string());
-    format!("{counter} {} {}", span_word(reading.age), optional(reading.cpu, span_word))
+    let value = optional(reading.value, |value| value.to_string());
+    format!("{value} {} {}", span_word(reading.age), optional(reading.cpu, span_word))
 }
 
 fn reading_of(words: &str) -> Result<Reading, String> {
     match words.split(' ').collect::<Vec<_>>()[..] {
-        [counter, age, cpu] => {
-            Ok(Reading { counter: optional_of(counter, number)?, age: span_of(age)?, cpu: optional_of(cpu, span_of)? })
+        [value, age, cpu] => {
+            Ok(Reading { value: optional_of(value, number)?, age: span_of(age)?, cpu: optional_of(cpu, span_of)? })
         }
         _ => Err(format!("no such reading: `{words}`")),
     }

@@ -38,11 +38,11 @@ pub struct Traffic {
     pub last_beat: Option<Time>,
 }
 
-/// What an attempt of a `progress` check read.
+/// What an attempt read beside its outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reading {
-    /// The counter, summed over its series; none if no series matches or none is configured.
-    pub counter: Option<f64>,
+    /// A `progress` check's counter, summed over its series; a `golden` check's accuracy. None if there is none.
+    pub value: Option<f64>,
     /// How old the page was when the attempt ended.
     pub age: Duration,
     /// CPU time that the server's processes have used, if they were looked at and found.
@@ -71,7 +71,8 @@ impl Flow {
     /// Takes a sample. `starved`: the process itself did not get to run.
     pub(super) fn told(&mut self, now: Time, sample: Traffic, starved: bool) {
         let before = std::mem::replace(&mut self.latest, sample);
-        let first = self.told_at.replace(now).is_none();
+        let told_before = self.told_at.replace(now);
+        let first = told_before.is_none();
         if starved || self.worker_is_silent(now) {
             self.sighted_since = now;
         }
@@ -88,7 +89,7 @@ impl Flow {
             let waited = sample.abandoned_wait.saturating_sub(before.abandoned_wait);
             self.abandoned(now, gave_up, waited / u32::try_from(gave_up).unwrap_or(u32::MAX));
         }
-        self.rest(now);
+        self.rest(now, told_before);
     }
 
     /// Whether `gave_up` clients that waited for `waited` each had to: behind a backlog they had, and theirs
@@ -107,12 +108,14 @@ impl Flow {
         self.busy_until = (self.busy_until.max(now) + more).min(excuse_ends);
     }
 
-    /// With nobody waiting and nothing left over, old debts lapse.
-    fn rest(&mut self, now: Time) {
+    /// With nobody waiting and nothing left over, old debts lapse; until then they do not grow.
+    fn rest(&mut self, now: Time, before: Option<Time>) {
         if self.latest.in_flight > 0 {
             self.idle_since = None;
             return;
         }
+        let idle = self.idle_since.and(before).map_or(Duration::ZERO, |before| now.since(before));
+        self.owed_since = self.owed_since.map(|since| since + idle);
         let since = *self.idle_since.get_or_insert(now);
         if self.busy_until <= now {
             self.excused_since = None;

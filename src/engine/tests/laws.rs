@@ -296,7 +296,7 @@ impl Run {
             _ => None,
         };
         let reading =
-            (verdict == Verdict::Pass).then(|| Reading { counter: Some(0.1 * which as f64), age: ms(3), cpu: None });
+            (verdict == Verdict::Pass).then(|| Reading { value: Some(0.1 * which as f64), age: ms(3), cpu: None });
         let outcome = Outcome { verdict, reason: format!("tab\there {sign:?}"), latency: ms(2), sign, reading };
         self.trace.events.push((self.now, Event::Input(Input::Result { check, attempt, outcome: outcome.clone() })));
         self.engine.handle_input(self.now, Input::Result { check, attempt, outcome });

@@ -87,7 +87,7 @@ impl Scene {
         self.world.script(
             "progress",
             Box::new(move |now| match value(now) {
-                Some(value) => Outcome::pass(ms(5)).reading(Reading { counter: Some(value), ..Reading::default() }),
+                Some(value) => Outcome::pass(ms(5)).reading(Reading { value: Some(value), ..Reading::default() }),
                 None => Outcome::fail(Fault::Timeout, "timeout after 1s", secs(1)),
             }),
         );
@@ -393,7 +393,7 @@ fn overload(rule: ProgressPlan, stops: bool) -> (Scene, Time) {
     let shown = std::rc::Rc::clone(&counter);
     scene.world.script(
         "progress",
-        Box::new(move |_| Outcome::pass(ms(5)).reading(Reading { counter: Some(shown.get()), ..Reading::default() })),
+        Box::new(move |_| Outcome::pass(ms(5)).reading(Reading { value: Some(shown.get()), ..Reading::default() })),
     );
     let (mut next, mut patient) = (begun, false);
     let mut bound = begun;

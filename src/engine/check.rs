@@ -153,6 +153,13 @@ impl Check {
         (self.measured, self.on_trial, self.remarkable)
     }
 
+    /// What has become worth telling since it stood as `before`, though its state is the same.
+    pub(super) fn new_remark(&self, before: (CheckState, bool, bool)) -> Option<String> {
+        let same = self.is_up() && before.0 == CheckState::Up && self.shown == CheckState::Up;
+        let new = same && self.remarkable && !before.2;
+        self.last.as_ref().filter(|_| new).map(|last| last.reason.clone())
+    }
+
     pub(super) const fn is_skipped(&self) -> bool {
         self.parents_down > 0
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::check::Check;
 use super::evidence::{Fault, Outcome, Verdict};
 use super::outcomes::Outcomes;
-use super::plan::{CheckId, Plan, ProgressPlan, TrafficRule};
+use super::plan::{CheckId, CheckPlan, Plan, TrafficRule};
+use super::snapshot::{Changed, CheckState};
 use super::stall::{Class, Stall};
 use super::time::Time;
 use super::traffic::Traffic;
@@ -71,12 +72,17 @@ impl Engine {
             }
         }
         let changed = check.standing() != before;
+        let remark = check.new_remark(before);
         if look {
             self.checks[id.index()].plan_attempt(now);
             self.begin_due(id);
         }
         if changed {
             self.refresh(id, "");
+            if let Some(remark) = remark {
+                let name = Changed::Check(check_plan.name.clone());
+                self.tell(name, CheckState::Up.as_str(), CheckState::Up.as_str(), &remark);
+            }
         } else {
             // Nothing that is worth telling: only fresher.
             self.views[id.index()] = None;
@@ -164,6 +170,15 @@ impl Engine {
 }
 
 impl Check {
+    /// Whether something that it is to read has never been read from the present model server.
+    pub(super) fn wants_first_reading(&self, plan: &CheckPlan) -> bool {
+        match (plan.progress(), &self.watch) {
+            (Some(progress), Some(Watch::Progress(stall))) => stall.lacks_a_reading(progress),
+            (Some(progress), _) => progress.has_witness(),
+            (None, _) => false,
+        }
+    }
+
     /// Notes how an attempt that sends a request of ours ended, for whoever judges silence by it.
     pub(super) fn note_answer(&mut self, started: Time, now: Time, verdict: Verdict) {
         match verdict {
@@ -176,12 +191,5 @@ impl Check {
             }
             Verdict::Fail(_) | Verdict::Unknown => {}
         }
-    }
-}
-
-impl ProgressPlan {
-    /// Whether its attempts have anything to read: a page or processes.
-    pub const fn reads(&self) -> bool {
-        self.has_witness()
     }
 }

@@ -61,7 +61,9 @@ impl Engine {
     fn plan_next(&mut self, id: CheckId, started: Time) {
         let plan = &self.plan.checks[id.index()];
         let check = &mut self.checks[id.index()];
-        let wait = self.jitter.stretch(check.interval(plan), plan.jitter_permille);
+        // Until it has been read once, a counter can witness nothing.
+        let interval = if check.wants_first_reading(plan) { plan.pending_interval } else { check.interval(plan) };
+        let wait = self.jitter.stretch(interval, plan.jitter_permille);
         check.plan_attempt((started + wait).max(self.now));
     }
 

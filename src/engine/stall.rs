@@ -185,6 +185,11 @@ impl Stall {
         objections
     }
 
+    /// Whether a witness has never said anything.
+    pub(super) const fn lacks_a_reading(&self, plan: &ProgressPlan) -> bool {
+        plan.counter.is_some() && self.counter.is_none() || plan.cpu.is_some() && self.cpu.is_none()
+    }
+
     /// Whether a reading is wanted: soon after silence began, once more when a late page has caught up, and at
     /// the end.
     fn wants_look(&self, now: Time, since: Time, plan: &ProgressPlan, stall_after: Duration) -> bool {

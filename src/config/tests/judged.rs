@@ -5,9 +5,11 @@ use crate::engine::{OutcomesPlan, TrafficRule};
 
 #[test]
 fn progress_is_a_text_or_a_table_and_its_golden_check_is_found_by_name() {
-    let config = with("[checks.a]\nprogress = \"90s\"\n[checks.b]\n\
+    let config = with(
+        "[checks.a]\nprogress = \"90s\"\n[checks.b]\n\
         progress = { counter = 'n{path=\"/predict\"}', counter_lag = \"7s\", process = \"python\", golden = \"g\" }\n\
-        [checks.g]\ngolden = \"golden.json\"")
+        [checks.g]\ngolden = \"golden.json\"",
+    )
     .expect("whole");
     let short = life(&config, "a").progress().expect("progress");
     assert_eq!((short.stall_after, short.counter.as_ref(), short.golden), (Duration::from_secs(90), None, None));
@@ -22,8 +24,10 @@ fn progress_is_a_text_or_a_table_and_its_golden_check_is_found_by_name() {
 
 #[test]
 fn outcomes_need_nothing_and_take_everything() {
-    let config = with("[checks.a]\noutcomes = {}\n[checks.b]\n\
-        outcomes = { min_success = \"90%\", window = \"10s\", min_requests = 3 }")
+    let config = with(
+        "[checks.a]\noutcomes = {}\n[checks.b]\n\
+        outcomes = { min_success = \"90%\", window = \"10s\", min_requests = 3 }",
+    )
     .expect("whole");
     assert_eq!(life(&config, "a").rule, Some(TrafficRule::Outcomes(OutcomesPlan::default())));
     let plan = OutcomesPlan { min_success_permille: 900, window: Duration::from_secs(10), min_requests: 3 };
@@ -58,8 +62,10 @@ fn what_makes_no_sense_is_refused_with_its_place() {
 #[test]
 fn load_and_golden_requests_never_decide_liveness_alone() {
     let health = |member: &str, more: &str| {
-        format!("[health]\nrequire = [\"{member}\"]\n[checks.golden]\ngolden = \"c.json\"\n[checks.queue]\n\
-            metric = {{ name = \"vllm:num_requests_waiting\", max = 50 }}\n{more}")
+        format!(
+            "[health]\nrequire = [\"{member}\"]\n[checks.golden]\ngolden = \"c.json\"\n[checks.queue]\n\
+            metric = {{ name = \"vllm:num_requests_waiting\", max = 50 }}\n{more}"
+        )
     };
     assert!(problems(&health("golden", "")).contains("would let wrong answers alone restart"));
     assert!(problems(&health("queue", "")).contains("busy is not dead"));

@@ -183,6 +183,8 @@ fn a_counter_that_was_never_read_or_is_not_there_withholds_the_verdict() {
     scene.run(60.0);
     assert_eq!(scene.condemned_at(), None);
     assert!(scene.reason().contains("but its counter tokens_total has never been read"), "{}", scene.reason());
+    let told = |t: &&Transition| t.from == t.to && t.reason.contains("has never been read");
+    assert_eq!(scene.world.transitions.iter().filter(told).count(), 1, "said once");
     scene.world.script(
         "progress",
         Box::new(|_| Outcome::unknown("no metrics page from 127.0.0.1:8000: it answered 404", ms(1))),

@@ -106,7 +106,8 @@ impl Case {
     fn of(raw: RawCase) -> Result<Self, String> {
         let wrong = |what: &str| format!("case {:?}: {what}", raw.name);
         let RawRequest { method, path, headers, body } = raw.request;
-        let method = method.as_deref().unwrap_or(if body.is_some() { "POST" } else { "GET" });
+        let usual = if body.is_some() { "POST" } else { "GET" };
+        let method = method.as_deref().unwrap_or(usual);
         let method = method.parse().map_err(|_| wrong("no such method"))?;
         if !path.starts_with('/') {
             return Err(wrong("its path must begin with /"));

@@ -33,7 +33,7 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
             .map(|u| u.backends.iter().map(|b| b.address.clone()).collect())
             .unwrap_or_default(),
         metrics: upstream.as_ref().and_then(|u| u.metrics.clone()),
-        beside: file.parent().unwrap_or(Path::new("")).to_owned(),
+        beside: file.parent().map(Path::to_owned).unwrap_or_default(),
     };
     let checks = checks(raw, &scene, faults);
     let notify_socket = notify_socket(&checks, faults);

@@ -316,7 +316,7 @@ fn the_preset_of_tensorflow_serving_offers_its_process_and_requires_it_nowhere()
     let text = "[upstream]\naddress = \"a:1\"\npreset = \"tensorflow-serving\"\nmodels = [\"m\"]\n";
     let config = parse(text).expect("whole");
     assert_eq!(life(&config, "process").target, "tensorflow_model_server");
-    assert_eq!(names(&config, &config.engine.health.require), ["alive"]);
+    assert_eq!(names(&config, &config.engine.health.require), ["alive", "progress"]);
     assert!(parse(&format!("{text}[health]\nrequire = [\"process\"]")).is_ok());
 }
 

@@ -6,6 +6,7 @@ mod gate;
 mod grpc;
 mod http2;
 mod life;
+mod progress;
 
 use std::future::Future;
 use std::net::SocketAddr;

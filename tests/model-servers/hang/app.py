@@ -7,12 +7,14 @@ import asyncio
 import threading
 import time
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 app = FastAPI()
 worker = threading.Lock()
 done = 0
+# Answers garbage with a 200; answers nothing but 500.
+wrong, failing = False, False
 
 
 @app.get("/health")
@@ -31,7 +33,16 @@ def predict(ms: int = 500):
     with worker:
         time.sleep(ms / 1000)
         done += 1
-    return {"label": "even"}
+    if failing:
+        raise HTTPException(500, "the worker is not healthy")
+    return {"label": "garbage" if wrong else "even"}
+
+
+@app.post("/break")
+async def break_it(wrong_answers: bool = False, failures: bool = False):
+    global wrong, failing
+    wrong, failing = wrong_answers, failures
+    return {}
 
 
 @app.get("/stream")

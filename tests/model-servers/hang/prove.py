@@ -19,6 +19,17 @@ import threading
 import time
 
 STALL_AFTER = 5.0
+GOLDEN = """{"cases": [{"name": "x-4", "request": {"method": "POST", "path": "/predict?ms=1", "body": {"x": 4}},
+  "expect": {"pointer": "/label", "equals": "even"}}]}"""
+# Configuration beyond the usual, and a path to post to before the sidecar starts.
+MORE = {
+    "failing": ('[ready]\nrequire = ["upstream", "outcomes"]\n[checks.outcomes]\noutcomes = {}\n',),
+    "garbage": (
+        '[ready]\nrequire = ["upstream", "answers"]\n[checks.answers]\ninterval = "2s"\n'
+        'golden = { cases = "golden.json", min_accuracy = 0.8 }\n',
+        "/break?wrong_answers=true",
+    ),
+}
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -31,7 +42,7 @@ def free_port():
 class Pair:
     """The server and the sidecar in front of it."""
 
-    def __init__(self, binary, counter):
+    def __init__(self, binary, counter, more="", prepare=None):
         self.server, self.proxy, self.probes, admin = (free_port() for _ in range(4))
         self.directory = tempfile.TemporaryDirectory()
         self.report = os.path.join(self.directory.name, "report")
@@ -54,14 +65,27 @@ tcp = "upstream"
 on_timeout = "unknown"
 [report]
 file = "{self.report}"
-""")
+{more}""")
+        with open(os.path.join(self.directory.name, "golden.json"), "w") as file:
+            file.write(GOLDEN)
         self.app = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.server), "--log-level", "warning"],
             cwd=HERE,
         )
+        if prepare:
+            self.await_server()
+            self.direct("POST", prepare)
         self.log = open(os.path.join(self.directory.name, "log"), "w+")
         self.sidecar = subprocess.Popen([binary, "run", "-c", config], stderr=self.log, stdout=self.log)
-        self.wait("/ready", 200, 30)
+        if not prepare:
+            self.wait("/ready", 200, 30)
+
+    def await_server(self):
+        for _ in range(200):
+            try:
+                return self.direct("GET", "/health")
+            except OSError:
+                time.sleep(0.1)
 
     def get(self, path):
         try:
@@ -99,6 +123,9 @@ file = "{self.report}"
     def reason(self):
         found = re.search(r"\[-\]progress failed: (.*)", self.get("/health?verbose")[1])
         return found.group(1) if found else "no reason"
+
+    def answers(self):
+        return all(self.ask("POST", "/predict?ms=10", 2) == 200 for _ in range(5))
 
     def state(self):
         self.log.flush()
@@ -213,7 +240,47 @@ def stopped_while_working_it_off(pair):
     return True, f"found after {found - over:.1f} s; {pair.reason()}"
 
 
+def failing(pair):
+    """Health says 200, every inference fails: out of rotation, and back by a single trial."""
+    pair.direct("POST", "/break?failures=true")
+    begun, out, back = time.monotonic(), None, None
+    mended = None
+    with concurrent.futures.ThreadPoolExecutor(32) as clients:
+        for _ in range(400):
+            clients.submit(pair.ask, "POST", "/predict?ms=10", 2)
+            time.sleep(0.1)
+            status = pair.get("/ready")[0]
+            if out is None and status == 503:
+                out = time.monotonic()
+            if out and mended is None and time.monotonic() > out + 8:
+                pair.direct("POST", "/break")
+                mended = time.monotonic()
+            if mended and pair.get("/ready/outcomes?verbose")[0] == 200 and status == 200 and pair.answers():
+                back = time.monotonic()
+                break
+    health = pair.get("/health")[0]
+    if out is None or back is None:
+        return False, f"out: {out}, back: {back}"
+    return out - begun < 5 and health == 200, (
+        f"out of rotation after {out - begun:.1f} s of traffic, back {back - mended:.1f} s after it was mended; "
+        f"/health {health} throughout"
+    )
+
+
+def garbage(pair):
+    """Answers 200 with garbage from the start: never ready. Mended: ready."""
+    early = pair.wait("/ready", 200, 15)
+    reason = re.search(r"\[-\]answers .*", pair.get("/ready?verbose")[1])
+    pair.direct("POST", "/break")
+    healed = pair.wait("/ready", 200, 15)
+    accuracy = re.search(r"^model_accuracy .*", pair.get("/metrics")[1], re.M)
+    good = early is None and healed is not None
+    return good, f"{reason.group(0) if reason else 'no reason'}; ready when mended: {healed is not None}; {accuracy and accuracy.group(0)}"
+
+
 SCENARIOS = {
+    "failing": failing,
+    "garbage": garbage,
     "stopped": lambda pair: hang(pair, stopped_in_mid_stream),
     "deadlocked": lambda pair: hang(pair, deadlocked_worker),
     "blocked": lambda pair: hang(pair, blocked_event_loop),
@@ -230,7 +297,7 @@ def main():
     bad = 0
     for name in names:
         for counter in (False, True):
-            pair = Pair(binary, counter)
+            pair = Pair(binary, counter, *MORE.get(name, ()))
             try:
                 good, said = SCENARIOS[name](pair)
             finally:

@@ -145,6 +145,9 @@ impl fmt::Debug for Collectors {
     }
 }
 
+/// What an attempt of a check says that has nothing to look at by itself.
+const BY_TRAFFIC: &str = "judged by the traffic of a running sidecar";
+
 /// A check is the same one if its name and every word of it are. `Debug` says every word, and never a secret.
 fn identity(spec: &CheckSpec) -> String {
     format!("{spec:?}")
@@ -183,7 +186,7 @@ impl Collector {
             Kind::Memory(spec) => Box::pin(memory::attempt(spec, self.scraper.as_deref(), &self.memory, scene)),
             Kind::Metric(spec) => Box::pin(metric::attempt(spec, self.scraper.as_deref(), &self.memory, scene)),
             // Judged by the engine from the traffic alone.
-            Kind::Outcomes(_) => Box::pin(std::future::ready(scene.pass())),
+            Kind::Outcomes(_) => Box::pin(std::future::ready(scene.pass().remark(BY_TRAFFIC))),
             Kind::Postgres(spec) => Box::pin(postgres::attempt(spec, scene)),
             Kind::Process(spec) => Box::pin(process::attempt(spec, &self.memory, scene)),
             Kind::Progress(spec) => Box::pin(progress::attempt(spec, self.scraper.as_deref(), scene)),

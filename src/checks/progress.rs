@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::metric::{Series, Value};
 use super::proc::Proc;
-use super::{Scene, process};
+use super::{BY_TRAFFIC, Scene, process};
 use crate::config::{Combine, ProcessSelect, ProgressCheck, ProgressCounter};
 use crate::engine::{Fault, Outcome, Reading};
 use crate::scrape::Scraper;
@@ -26,7 +26,10 @@ pub(super) async fn attempt(spec: &ProgressCheck, scraper: Option<&Scraper>, sce
             Err(reason) => remarks.push(reason),
         }
     }
-    let Some(counter) = &spec.counter else { return scene.pass().reading(reading).remark(remarks.join("; ")) };
+    let Some(counter) = &spec.counter else {
+        remarks.push(BY_TRAFFIC.to_owned());
+        return scene.pass().reading(reading).remark(remarks.join("; "));
+    };
     let Some(scraper) = scraper else { return Outcome::unknown("no metrics page to read", scene.elapsed()) };
     let within = scene.timeout.saturating_sub(scene.elapsed()) * 9 / 10;
     let silent = format!("the metrics page of {} is silent", scraper.whom());

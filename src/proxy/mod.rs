@@ -77,7 +77,7 @@ pub struct Shared {
     setup: ArcSwap<Setup>,
     gate: AtomicU8,
     /// The one place of a trial.
-    trial: Arc<admission::Gate>,
+    trial: Arc<Gate>,
     /// Told when what was closed may have opened, for those who wait.
     changed: Notify,
     wiring: Wiring,
@@ -144,7 +144,7 @@ impl Shared {
             clock,
             counters: Arc::new(Counters::new(wiring.workers, clock)),
             setup: ArcSwap::from_pointee(setup),
-            trial: admission::Gate::new(1),
+            trial: Gate::new(1),
             gate: AtomicU8::new(Passage::NotReady as u8),
             changed: Notify::new(),
             wiring,

@@ -209,3 +209,52 @@ pub const HOLD_STEP: Duration = Duration::from_millis(100);
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that one worker holds at once; each is a head and a task in memory.
 pub const HELD_MAX: u64 = 10_000;
+
+// Progress.
+
+/// The traffic plane is sampled this often: a hang is told at the latest so long after it is one.
+pub const TRAFFIC_SAMPLE: Duration = Duration::from_millis(250);
+/// Silence of so long with work pending is a hang. Above the 30 s after which gunicorn kills its own workers,
+/// below the patience of most clients. LLM servers need more: a long prefill is silent.
+pub const STALL_AFTER: Duration = Duration::from_secs(60);
+/// After this much silence the counter is read once more, so that it is known what it said when silence began.
+pub const STALL_LOOK: Duration = Duration::from_millis(500);
+/// What clients gave up on excuses silence for at most so long after the last sign of life. Seen on real
+/// servers: up to 58 s after 20 s at three times the capacity.
+pub const ABANDONED_WORK_MAX: Duration = Duration::from_secs(120);
+/// What one answer takes a server that has not given any yet.
+pub const ABANDONED_PACE: Duration = Duration::from_secs(30);
+/// With nobody waiting for so long, answers that were owed are forgotten.
+pub const OWED_IDLE: Duration = Duration::from_secs(60);
+/// A worker beats four times a second; one that is silent for so long saw no byte, whoever sent it.
+pub const WORKER_SILENCE: Duration = Duration::from_secs(2);
+/// A hang that nobody restarts and nobody waits for any more is tried again after this.
+pub const STALL_HOLD: Duration = Duration::from_secs(300);
+/// Processes that use less of a CPU than this, in thousandths, do nothing.
+pub const CPU_QUIET_PERMILLE: u128 = 50;
+/// Readings of a counter that are kept for the report.
+pub const READINGS: usize = 32;
+
+// Golden requests.
+
+/// Once a minute: enough to notice, little enough to be no load.
+pub const GOLDEN_INTERVAL: Duration = Duration::from_secs(60);
+/// For all cases of a file together.
+pub const GOLDEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Cases in one file.
+pub const GOLDEN_CASES_MAX: usize = 1000;
+/// A file of cases is at most so long.
+pub const GOLDEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+// Outcomes.
+
+/// Fewer than half of the answers good is no bad luck.
+pub const OUTCOMES_MIN_SUCCESS_PERMILLE: u32 = 500;
+/// Looked back on.
+pub const OUTCOMES_WINDOW: Duration = Duration::from_secs(30);
+/// Fewer requests than this in the window say nothing.
+pub const OUTCOMES_MIN_REQUESTS: u32 = 10;
+/// From the verdict to the first trial; doubled with each trial that fails ...
+pub const OUTCOMES_PAUSE: Duration = Duration::from_secs(5);
+/// ... up to this.
+pub const OUTCOMES_PAUSE_MAX: Duration = Duration::from_secs(60);

@@ -36,7 +36,13 @@ pub struct Telemetry {
     pub draining: Gauge,
     pub config_last_reload_successful: Gauge,
     pub model_degraded: Gauge,
+    /// Without a series until a golden check has spoken.
+    pub model_accuracy: Family<NoLabels, FloatGauge>,
 }
+
+/// For a metric that may be absent.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct NoLabels {}
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct GateLabels {
@@ -100,6 +106,7 @@ impl Telemetry {
             draining: Gauge::default(),
             config_last_reload_successful: Gauge::default(),
             model_degraded: Gauge::default(),
+            model_accuracy: Family::default(),
         };
         all.register();
         all
@@ -132,6 +139,7 @@ impl Telemetry {
             "0 while the file on disk is one that was refused",
             self.config_last_reload_successful.clone(),
         );
+        r.register("model_accuracy", "Share of golden requests answered right", self.model_accuracy.clone());
         r.register("model_degraded", "1 while the model serves with a degraded check", self.model_degraded.clone());
     }
 

@@ -174,6 +174,7 @@ fn compose(checks: Vec<CheckView>, fill: impl FnOnce(&mut Plan)) -> Snapshot {
         instance: InstanceView { number: 1, phase: InstancePhase::Started, since: Time::ZERO, budget_until: None },
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
         disabled_since: None,
+        trial: false,
         doubt: None,
         history: [].into(),
     }

@@ -30,7 +30,7 @@ pub(super) async fn attempt(
         Ok(page) => page,
         Err(reason) => return Outcome::unknown(reason, scene.elapsed()),
     };
-    let reading = Reading::of(&page, &spec.selector, spec.combine);
+    let reading = Series::of(&page, &spec.selector, spec.combine);
     if let Some(sign) = reading.started.and_then(started_at) {
         scene.saw(sign);
     }
@@ -62,22 +62,22 @@ pub(super) async fn unjudged_page(
 
 /// What one page says about one selector.
 #[derive(Debug)]
-struct Reading {
-    value: Value,
+pub(super) struct Series {
+    pub(super) value: Value,
     /// The start time of the serving process, if exactly one is told: several processes share some pages.
     started: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Value {
+pub(super) enum Value {
     Absent,
     /// Series match, and none has a number.
     NotANumber,
     Number(f64),
 }
 
-impl Reading {
-    fn of(page: &Page, selector: &MetricSelector, combine: Combine) -> Self {
+impl Series {
+    pub(super) fn of(page: &Page, selector: &MetricSelector, combine: Combine) -> Self {
         let mut value = Value::Absent;
         let mut starts = Vec::new();
         for sample in samples(&page.body) {

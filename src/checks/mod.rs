@@ -12,6 +12,7 @@ mod cgroup;
 mod disk;
 mod dns;
 mod exec;
+mod golden;
 mod grpc;
 pub mod heartbeat;
 mod http;
@@ -22,12 +23,16 @@ mod metric;
 mod postgres;
 mod proc;
 mod process;
+mod progress;
 mod redis;
 mod scene;
 mod tcp;
+mod threads;
 mod tls;
 #[cfg(test)]
 mod trial;
+
+pub use threads::{ThreadState, threads_of};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -140,6 +145,9 @@ impl fmt::Debug for Collectors {
     }
 }
 
+/// What an attempt of a check says that has nothing to look at by itself.
+const BY_TRAFFIC: &str = "judged by the traffic of a running sidecar";
+
 /// A check is the same one if its name and every word of it are. `Debug` says every word, and never a secret.
 fn identity(spec: &CheckSpec) -> String {
     format!("{spec:?}")
@@ -149,6 +157,7 @@ fn identity(spec: &CheckSpec) -> String {
 fn page_of(spec: &CheckSpec) -> Option<&MetricsPage> {
     match &spec.kind {
         Kind::Metric(metric) => Some(&metric.page),
+        Kind::Progress(progress) => progress.counter.as_ref().map(|counter| &counter.page),
         Kind::Memory(memory) => match &memory.of {
             MemoryOf::Metric { page, .. } => Some(page),
             _ => None,
@@ -170,13 +179,17 @@ impl Collector {
             Kind::Dns(spec) => Box::pin(dns::attempt(spec, scene)),
             Kind::Disk(spec) => Box::pin(disk::attempt(spec, scene)),
             Kind::Exec(spec) => Box::pin(exec::attempt(spec, scene)),
+            Kind::Golden(spec) => Box::pin(golden::attempt(spec, scene)),
             Kind::Grpc(spec) => Box::pin(grpc::attempt(spec, scene)),
             Kind::Heartbeat(spec) => Box::pin(heartbeat::attempt(&self.spec.name, spec, &self.board, scene)),
             Kind::Http(spec) => Box::pin(http::attempt(spec, scene)),
             Kind::Memory(spec) => Box::pin(memory::attempt(spec, self.scraper.as_deref(), &self.memory, scene)),
             Kind::Metric(spec) => Box::pin(metric::attempt(spec, self.scraper.as_deref(), &self.memory, scene)),
+            // Judged by the engine from the traffic alone.
+            Kind::Outcomes(_) => Box::pin(std::future::ready(scene.pass().remark(BY_TRAFFIC))),
             Kind::Postgres(spec) => Box::pin(postgres::attempt(spec, scene)),
             Kind::Process(spec) => Box::pin(process::attempt(spec, &self.memory, scene)),
+            Kind::Progress(spec) => Box::pin(progress::attempt(spec, self.scraper.as_deref(), scene)),
             Kind::Redis(spec) => Box::pin(redis::attempt(spec, scene)),
             Kind::Tcp(spec) => Box::pin(tcp::attempt(spec, scene)),
             Kind::Tls(spec) => Box::pin(tls::attempt(spec, scene)),
@@ -191,7 +204,7 @@ impl Collector {
     /// Whether silence by the deadline is no evidence, rather than a failure: what a page would have said
     /// is not known when there is no page.
     fn silence_is_unknown(&self) -> bool {
-        page_of(&self.spec).is_some()
+        page_of(&self.spec).is_some() && !matches!(self.spec.kind, Kind::Progress(_))
     }
 }
 

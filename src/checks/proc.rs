@@ -108,6 +108,23 @@ impl Proc {
             .fold(0, u64::wrapping_add)
     }
 
+    /// The threads of a process, with what they wait for where the kernel tells.
+    pub(super) fn threads(&self, pid: u32) -> Vec<ThreadStat> {
+        let Ok(entries) = std::fs::read_dir(self.file(pid, "task")) else { return Vec::new() };
+        let mut threads: Vec<ThreadStat> = entries
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let stat = parse_stat(&String::from_utf8_lossy(&std::fs::read(path.join("stat")).ok()?))?;
+                let waits_in = std::fs::read_to_string(path.join("wchan")).unwrap_or_default();
+                // A running thread, or a reader who may not know, gets a zero.
+                let waits_in = waits_in.trim().trim_matches('0').to_owned();
+                Some(ThreadStat { thread: stat.pid, name: stat.name, state: stat.state, waits_in })
+            })
+            .collect();
+        threads.sort_by_key(|thread| thread.thread);
+        threads
+    }
+
     /// Memory of the machine, in bytes.
     pub(super) fn memory_total(&self) -> Option<u64> {
         let text = std::fs::read_to_string(self.root.join("meminfo")).ok()?;
@@ -137,6 +154,15 @@ impl Proc {
     fn file(&self, pid: u32, name: &str) -> PathBuf {
         self.root.join(pid.to_string()).join(name)
     }
+}
+
+/// One thread.
+#[derive(Clone, Debug)]
+pub(super) struct ThreadStat {
+    pub(super) thread: u32,
+    pub(super) name: String,
+    pub(super) state: char,
+    pub(super) waits_in: String,
 }
 
 /// `4711 (a ) b) S 1 4711 ...`: the name ends at the last parenthesis of the line.

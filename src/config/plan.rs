@@ -193,13 +193,16 @@ pub enum Kind {
     Dns(DnsCheck),
     Disk(DiskCheck),
     Exec(ExecCheck),
+    Golden(GoldenCheck),
     Grpc(GrpcCheck),
     Heartbeat(HeartbeatCheck),
     Http(Box<HttpCheck>),
     Memory(MemoryCheck),
     Metric(MetricCheck),
+    Outcomes(engine::OutcomesPlan),
     Postgres(PostgresCheck),
     Process(ProcessCheck),
+    Progress(Box<ProgressCheck>),
     Redis(RedisCheck),
     Tcp(TcpCheck),
     Tls(TlsCheck),
@@ -478,6 +481,42 @@ pub enum Absent {
     Required,
 }
 
+/// What is read to tell progress, beside the traffic itself.
+#[derive(Clone, Debug)]
+pub struct ProgressCheck {
+    /// Silence of so long with work pending.
+    pub stall_after: Duration,
+    /// The server's own counter of work done.
+    pub counter: Option<ProgressCounter>,
+    /// Processes whose CPU time must stand still, and how they were typed.
+    pub process: Option<(ProcessSelect, String)>,
+    /// The name of a golden check that must go unanswered too.
+    pub golden: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProgressCounter {
+    pub page: MetricsPage,
+    pub selector: MetricSelector,
+    /// As typed.
+    pub name: String,
+    /// How late the page may be.
+    pub lag: Duration,
+}
+
+/// Labelled examples that are sent to the model server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoldenCheck {
+    /// Where to send them: the upstream, as `host:port`.
+    pub address: String,
+    /// Their file, read at each attempt.
+    pub cases: PathBuf,
+    /// At least such a share must be answered right, 0 to 1.
+    pub min_accuracy: f64,
+    /// Not while real requests ended well within this span.
+    pub only_when_idle: Option<Duration>,
+}
+
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HeartbeatCheck {
     pub source: HeartbeatSource,
@@ -508,11 +547,14 @@ impl Kind {
             Self::Redis(check) => check.secrets(),
             Self::Dns(_)
             | Self::Disk(_)
+            | Self::Golden(_)
             | Self::Grpc(_)
             | Self::Heartbeat(_)
             | Self::Memory(_)
             | Self::Metric(_)
+            | Self::Outcomes(_)
             | Self::Process(_)
+            | Self::Progress(_)
             | Self::Tcp(_)
             | Self::Tls(_) => Vec::new(),
         }

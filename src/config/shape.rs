@@ -11,8 +11,7 @@ use super::fault::{Fault, Faults, KeyPath, show_text};
 use super::raw::{KINDS, UNIT, accepts, expected};
 use super::schema::schema;
 
-/// Kinds and tables of the contract that this build does not have.
-const LATER_KINDS: [&str; 3] = ["progress", "outcomes", "golden"];
+/// Tables of the contract that this build does not have.
 const LATER_TABLES: [&str; 2] = ["peers", "tls"];
 
 /// Takes out of `value` what does not have the file's shape, and says so. `typed` are texts that came from the
@@ -142,9 +141,7 @@ impl Walk<'_> {
     fn unknown(&mut self, key: &str, value: &Value, properties: &Map<String, Value>) {
         let in_check = properties.contains_key("max_withdrawal");
         let fault = Fault::key(self.path.clone(), "unknown key");
-        let fault = if in_check && LATER_KINDS.contains(&key) {
-            Fault::key(self.path.clone(), format!("this build has no `{key}` checks yet"))
-        } else if self.path.len() == 1 && LATER_TABLES.contains(&key) {
+        let fault = if self.path.len() == 1 && LATER_TABLES.contains(&key) {
             Fault::key(self.path.clone(), format!("this build has no `[{key}]` yet"))
         } else if in_check && (key == "type" || key == "kind") {
             fault.expected(format!("the kind itself as a key: {}", KINDS.join(", ")))

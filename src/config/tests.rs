@@ -1,5 +1,7 @@
 //! Behaviour of the whole: text in, configuration or problems out.
 
+mod judged;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,7 +54,8 @@ fn an_address_alone_is_a_working_file() {
     assert_eq!((upstream.interval, upstream.timeout), (Duration::from_secs(5), Duration::from_secs(1)));
     assert_eq!((upstream.max_age, upstream.jitter_permille), (Duration::from_secs(11), 100));
     assert_eq!(upstream.failure_rule, FailureRule::Consecutive(3));
-    assert_eq!(config.engine.backends[0].check.index(), 1);
+    let door = config.engine.backends[0].check;
+    assert_eq!(config.engine.checks[door.index()].name, "upstream");
     assert_eq!(config.listen.probes.to_string(), "0.0.0.0:9090");
     assert_eq!(
         config.upstream.metrics.map(|page| page.uri.to_string()).as_deref(),
@@ -164,7 +167,7 @@ fn a_check_has_exactly_one_kind() {
     assert!(problems("[checks.a]\ninterval = \"5s\"").contains("a check without a kind, expected one of dns, disk"));
     assert!(problems("[checks.a]\ntcp = \"a:1\"\nhttp = \"/\"").contains("two kinds in one check: http and tcp"));
     assert!(problems("[checks.a]\nhtpp = \"/\"").contains("did you mean \"http\"?"));
-    assert!(problems("[checks.a]\ngolden = {}").contains("no `golden` checks yet"));
+    assert!(problems("[checks.a]\ngolden = {}").contains("`cases` is missing"));
 }
 
 #[test]
@@ -313,7 +316,7 @@ fn the_preset_of_tensorflow_serving_offers_its_process_and_requires_it_nowhere()
     let text = "[upstream]\naddress = \"a:1\"\npreset = \"tensorflow-serving\"\nmodels = [\"m\"]\n";
     let config = parse(text).expect("whole");
     assert_eq!(life(&config, "process").target, "tensorflow_model_server");
-    assert_eq!(names(&config, &config.engine.health.require), ["alive"]);
+    assert_eq!(names(&config, &config.engine.health.require), ["alive", "progress"]);
     assert!(parse(&format!("{text}[health]\nrequire = [\"process\"]")).is_ok());
 }
 
@@ -340,7 +343,7 @@ fn ten_thousand_checks_are_the_most() {
     let file = |count: usize| {
         (0..count).fold(MINIMAL.to_owned(), |text, index| text + &format!("[checks.c{index}]\ntcp=\"a:1\"\n"))
     };
-    let beside = 2;
+    let beside = parse(MINIMAL).expect("whole").checks.len();
     assert!(parse(&file(crate::limits::CHECKS_MAX - beside)).is_ok());
     assert!(parse(&file(crate::limits::CHECKS_MAX - beside + 1)).is_err());
 }

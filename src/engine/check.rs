@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::Attempt;
-use super::evidence::{Outcome, Sign, Verdict};
+use super::evidence::{Fault, Outcome, Sign, Verdict};
+use super::flow::Watch;
 use super::plan::{CheckPlan, FailureRule, OnStale, OnTimeout, Subject};
 use super::snapshot::{CheckState, CheckView, Evidence, Forced, ForcedView, Level};
+use super::stall::Golden;
 use super::time::{Time, plain};
 use crate::limits::DEADLINE_SLACK;
 
@@ -42,6 +44,14 @@ pub(super) struct Check {
     pub(super) identity: Option<Sign>,
     /// Whether the latest result was a failure of the network; none before the first.
     pub(super) network_failing: Option<bool>,
+    /// What it remembers if it is judged by the traffic.
+    pub(super) watch: Option<Watch>,
+    /// How its own requests are answered.
+    pub(super) golden: Golden,
+    /// Up on trial: single requests decide.
+    pub(super) on_trial: bool,
+    /// Up, with a remark that is worth showing.
+    remarkable: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +85,10 @@ impl Check {
             not_up_since: Some(now),
             identity: None,
             network_failing: None,
+            watch: None,
+            golden: Golden::default(),
+            on_trial: false,
+            remarkable: false,
         }
     }
 
@@ -130,6 +144,22 @@ impl Check {
         self.measured == CheckState::Down
     }
 
+    pub(super) fn is_up(&self) -> bool {
+        self.measured == CheckState::Up
+    }
+
+    /// What of a judgement by the traffic is worth telling.
+    pub(super) const fn standing(&self) -> (CheckState, bool, bool) {
+        (self.measured, self.on_trial, self.remarkable)
+    }
+
+    /// What has become worth telling since it stood as `before`, though its state is the same.
+    pub(super) fn new_remark(&self, before: (CheckState, bool, bool)) -> Option<String> {
+        let same = self.is_up() && before.0 == CheckState::Up && self.shown == CheckState::Up;
+        let new = same && self.remarkable && !before.2;
+        self.last.as_ref().filter(|_| new).map(|last| last.reason.clone())
+    }
+
     pub(super) const fn is_skipped(&self) -> bool {
         self.parents_down > 0
     }
@@ -156,6 +186,11 @@ impl Check {
         self.next_attempt = None;
         self.in_flight = Some(InFlight { attempt, started: now, deadline });
         Some(deadline)
+    }
+
+    /// Whether a planned attempt is due.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.in_flight.is_none() && self.next_attempt.is_some_and(|at| at <= now)
     }
 
     /// Ends the attempt in flight if it is this one. Says when it started.
@@ -200,13 +235,51 @@ impl Check {
         match outcome.verdict {
             Verdict::Pass => self.count(now, true, plan),
             Verdict::Fail(fault) => {
-                let busy = fault == super::Fault::Timeout && plan.on_timeout == OnTimeout::Unknown;
+                let busy = fault == Fault::Timeout && plan.on_timeout == OnTimeout::Unknown;
                 if !doubted && !busy {
                     self.count(now, false, plan);
                 }
             }
             Verdict::Unknown => {}
         }
+    }
+
+    /// Takes the judgement of one who looked at the traffic. `reason` says why it is down, or remarks.
+    pub(super) fn judged(&mut self, now: Time, down: bool, remarkable: bool, on_trial: bool, reason: String) {
+        let verdict = if down { Verdict::Fail(Fault::Answer) } else { Verdict::Pass };
+        self.last = Some(Evidence { at: now, verdict, reason, latency: Duration::ZERO });
+        self.evidence_at = Some(now);
+        (self.remarkable, self.on_trial) = (remarkable, on_trial);
+        self.failures = u32::from(down);
+        self.passes = u32::from(!down);
+        self.held = None;
+        if down {
+            self.measured = CheckState::Down;
+            self.failing_since.get_or_insert(now);
+        } else {
+            self.measured = CheckState::Up;
+            self.failing_since = None;
+            self.last_success = Some(now);
+        }
+    }
+
+    /// The traffic cannot be seen: what was well counts as well for as long, and no verdict stands on nothing.
+    pub(super) fn cannot_judge(&mut self, now: Time, why: &str) {
+        if self.is_up() {
+            let reason = format!("cannot be judged: {why}");
+            self.last = Some(Evidence { at: now, verdict: Verdict::Unknown, reason, latency: Duration::ZERO });
+            self.evidence_at = Some(now);
+        }
+    }
+
+    /// Evidence from elsewhere says that it holds on.
+    pub(super) const fn renew(&mut self, now: Time) {
+        self.evidence_at = Some(now);
+    }
+
+    /// An attempt ended that counts neither for nor against.
+    pub(super) const fn ended(&mut self) {
+        self.attempts += 1;
     }
 
     fn count(&mut self, now: Time, pass: bool, plan: &CheckPlan) {
@@ -274,6 +347,10 @@ impl Check {
         self.evidence_at = None;
         self.held = None;
         self.identity = None;
+        self.watch = None;
+        self.golden = Golden::default();
+        self.on_trial = false;
+        self.remarkable = false;
         self.forget_streaks();
     }
 
@@ -323,6 +400,7 @@ impl Check {
             CheckState::Up if self.failures > 0 => {
                 format!("failing ({} of {}): {last}", self.failures_of(plan).0, self.failures_of(plan).1)
             }
+            CheckState::Up if self.remarkable => last.to_owned(),
             CheckState::Up => String::new(),
             CheckState::Down => last.to_owned(),
             CheckState::Pending if self.last.is_none() => "no result yet".to_owned(),

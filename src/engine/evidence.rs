@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::traffic::Reading;
+
 /// The end of one attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -12,6 +14,8 @@ pub struct Outcome {
     pub latency: Duration,
     /// What the attempt learned about the model server's identity, if it looked at it.
     pub sign: Option<Sign>,
+    /// What a `progress` or `golden` check read; none for others, and where nothing could be read.
+    pub reading: Option<Reading>,
 }
 
 /// What one attempt says.
@@ -68,21 +72,28 @@ pub enum Sign {
 
 impl Outcome {
     pub fn pass(latency: Duration) -> Self {
-        Self { verdict: Verdict::Pass, reason: String::new(), latency, sign: None }
+        Self { verdict: Verdict::Pass, reason: String::new(), latency, sign: None, reading: None }
     }
 
     pub fn fail(fault: Fault, reason: impl Into<String>, latency: Duration) -> Self {
-        Self { verdict: Verdict::Fail(fault), reason: reason.into(), latency, sign: None }
+        Self { verdict: Verdict::Fail(fault), reason: reason.into(), latency, sign: None, reading: None }
     }
 
     pub fn unknown(reason: impl Into<String>, latency: Duration) -> Self {
-        Self { verdict: Verdict::Unknown, reason: reason.into(), latency, sign: None }
+        Self { verdict: Verdict::Unknown, reason: reason.into(), latency, sign: None, reading: None }
     }
 
     /// Adds a remark for people.
     #[must_use]
     pub fn remark(mut self, reason: impl Into<String>) -> Self {
         self.reason = reason.into();
+        self
+    }
+
+    /// Adds what was read.
+    #[must_use]
+    pub const fn reading(mut self, reading: Reading) -> Self {
+        self.reading = Some(reading);
         self
     }
 

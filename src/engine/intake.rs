@@ -1,11 +1,17 @@
 //! Evidence coming in: results, and what they say about which model server this is.
 
+use std::sync::Arc;
+
 use super::check;
 use super::doubt;
 use super::instance::Presence;
 use super::plan::{BackendId, CheckId, Subject};
 use super::snapshot::{Changed, InstancePhase};
+use super::time::Time;
 use super::{Attempt, Engine, Fault, Outcome, Output, Sign, Verdict, check_id};
+
+/// The kind whose passes are as good as a real request that ended well.
+const GOLDEN: &str = "golden";
 
 impl Engine {
     pub(super) fn take_result(&mut self, id: CheckId, attempt: Attempt, outcome: &Outcome) {
@@ -25,9 +31,11 @@ impl Engine {
 
     /// Ends the attempt, counts what it says, plans the next.
     pub(super) fn count(&mut self, id: CheckId, attempt: Attempt, outcome: &Outcome) {
-        let plan = &self.plan.checks[id.index()];
+        let plan = Arc::clone(&self.plan);
+        let plan = &plan.checks[id.index()];
         let check = &mut self.checks[id.index()];
         let Some(started) = check.end(attempt) else { return };
+        check.note_answer(started, self.now, outcome.verdict);
         let remote = plan.subject == Subject::Remote;
         if remote {
             let failing = Some(doubt::is_network_failure(outcome.verdict));
@@ -35,12 +43,27 @@ impl Engine {
             check.network_failing = failing;
             self.step_doubt();
         }
+        if plan.rule.is_some() {
+            self.take_reading(id, started, outcome);
+            return self.plan_next(id, started);
+        }
         let timeout = outcome.verdict == Verdict::Fail(Fault::Timeout);
         let doubted = remote && self.doubt.since().is_some() || timeout && self.doubt.is_starved();
         let plan = &self.plan.checks[id.index()];
         let check = &mut self.checks[id.index()];
         check.take(self.now, outcome, doubted, plan);
-        let wait = self.jitter.stretch(check.interval(plan), plan.jitter_permille);
+        if plan.kind == GOLDEN && outcome.verdict == Verdict::Pass {
+            self.golden_answered_well();
+        }
+        self.plan_next(id, started);
+    }
+
+    fn plan_next(&mut self, id: CheckId, started: Time) {
+        let plan = &self.plan.checks[id.index()];
+        let check = &mut self.checks[id.index()];
+        // Until it has been read once, a counter can witness nothing.
+        let interval = if check.wants_first_reading(plan) { plan.pending_interval } else { check.interval(plan) };
+        let wait = self.jitter.stretch(interval, plan.jitter_permille);
         check.plan_attempt((started + wait).max(self.now));
     }
 
@@ -118,6 +141,7 @@ impl Engine {
     fn new_instance(&mut self, why: &str, from: Option<CheckId>) {
         let before = self.instance.phase();
         self.instance.begin(self.now, self.plan.startup.budget);
+        self.flow.forget(self.now);
         self.tell(Changed::Instance(self.instance.number()), before.as_str(), "starting", why);
         self.forget(from, check::is_about_server);
         self.graph.relatch(&self.plan);

@@ -22,17 +22,21 @@ mod check;
 mod doubt;
 mod drain;
 mod evidence;
+mod flow;
 mod gate;
 mod graph;
 mod history;
 mod instance;
 mod intake;
+mod outcomes;
 mod plan;
 mod reload;
 mod schedule;
 mod snapshot;
+mod stall;
 mod time;
 mod trace;
+mod traffic;
 mod view;
 
 #[cfg(test)]
@@ -50,13 +54,15 @@ use graph::{Graph, Levels};
 use history::History;
 use instance::{Instance, Presence};
 use schedule::{Jitter, Schedule};
+use traffic::Flow;
 
 use crate::limits::{FIRST_ATTEMPTS, FIRST_ATTEMPTS_EVERY};
 
 pub use evidence::{Fault, Outcome, Sign, Verdict};
 pub use plan::{
-    BackendId, BackendPlan, CheckId, CheckPlan, DrainPlan, FailureRule, GroupId, GroupPlan, HealthPlan, Member,
-    OnStale, OnTimeout, Plan, ReadyPlan, RestartBudget, Scope, StartupPlan, Subject,
+    BackendId, BackendPlan, CheckId, CheckPlan, CounterPlan, DrainPlan, FailureRule, GroupId, GroupPlan, HealthPlan,
+    Member, OnStale, OnTimeout, OutcomesPlan, Plan, ProgressPlan, ReadyPlan, RestartBudget, Scope, StartupPlan,
+    Subject, TrafficRule,
 };
 pub use snapshot::{
     BackendView, Cause, Changed, CheckState, CheckView, DoubtView, DrainPhase, DrainView, Evidence, Forced, ForcedView,
@@ -64,6 +70,7 @@ pub use snapshot::{
 };
 pub use time::Time;
 pub use trace::{Event, Trace, TraceError};
+pub use traffic::{Reading, Traffic};
 
 /// Identifies one attempt of one check. Never reused within a check's life, reloads included.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -86,6 +93,8 @@ pub enum Input {
     Drain,
     /// Requests in flight in the traffic plane, as it counts them; told at least once a second while draining.
     InFlight { requests: u64 },
+    /// What the traffic plane has counted; told a few times a second where a check is judged by it.
+    Traffic(Traffic),
     /// The process is (or is no longer) being kept from its CPU by its cgroup.
     Throttled { on: bool },
     /// A new plan. Checks of the same name and kind keep their state and history.
@@ -117,6 +126,9 @@ pub struct Engine {
     instance: Instance,
     doubt: Doubt,
     ledger: Ledger,
+    flow: Flow,
+    /// The checks that are judged by the traffic.
+    ruled: Vec<CheckId>,
     /// `/health` stands condemned, counted once for as long as that lasts.
     condemned: bool,
     drain: Drain,
@@ -154,6 +166,8 @@ impl Engine {
             instance: Instance::new(now, plan.startup.budget),
             doubt: Doubt::default(),
             ledger: Ledger::default(),
+            flow: Flow::default(),
+            ruled: flow::ruled(&plan),
             condemned: false,
             drain: Drain::new(),
             disabled_since: None,
@@ -189,6 +203,7 @@ impl Engine {
                 self.drain.told_in_flight(self.now, requests);
                 self.revision += u64::from(self.drain.is_draining());
             }
+            Input::Traffic(sample) => self.take_traffic(sample),
             Input::Throttled { on } => self.doubt.throttled(on),
             Input::Reload { plan } => self.reload(plan),
         }
@@ -262,6 +277,9 @@ impl Engine {
     }
 
     fn begin_due(&mut self, id: CheckId) {
+        if self.postpone(id) {
+            return;
+        }
         let attempt = Attempt(self.last_attempt + 1);
         let check = &mut self.checks[id.index()];
         if let Some(deadline) = check.begin_due(self.now, attempt, &self.plan.checks[id.index()]) {

@@ -90,6 +90,10 @@ pub struct CheckPlan {
     pub on_timeout: OnTimeout,
     /// Parents: while one of them is down, this check is skipped.
     pub depends_on: Vec<Member>,
+    /// What decides its state instead of its attempts' outcomes; none for an ordinary check.
+    pub rule: Option<TrafficRule>,
+    /// Attempts wait while real requests ended well within this span, or any is in flight.
+    pub only_when_idle: Option<Duration>,
     pub subject: Subject,
     pub scope: Scope,
     /// Why a shared dependency may take the pod out of rotation: the operator's own words.
@@ -98,6 +102,70 @@ pub struct CheckPlan {
     pub max_withdrawal: Option<Duration>,
     /// A link for the person who is paged.
     pub runbook: Option<String>,
+}
+
+/// A check that is judged by the traffic that passes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TrafficRule {
+    Outcomes(OutcomesPlan),
+    Progress(ProgressPlan),
+}
+
+/// When pending work without progress is a hang.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgressPlan {
+    /// Silence of so long. Not zero.
+    pub stall_after: Duration,
+    /// The server's own progress counter, which must be frozen too.
+    pub counter: Option<CounterPlan>,
+    /// Processes (for messages) whose CPU time must stand still too.
+    pub cpu: Option<String>,
+    /// A golden check that must go unanswered too.
+    pub golden: Option<CheckId>,
+}
+
+/// A counter that moves when work is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CounterPlan {
+    /// As typed, for messages.
+    pub name: String,
+    /// How much older than its fetch the page's numbers may be.
+    pub lag: Duration,
+}
+
+/// When too few requests end well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OutcomesPlan {
+    /// At least such a share, in thousandths.
+    pub min_success_permille: u32,
+    /// Of the requests that ended within this span. Not zero.
+    pub window: Duration,
+    /// With fewer of them nothing is said. At least 1.
+    pub min_requests: u32,
+}
+
+impl ProgressPlan {
+    /// Whether something besides the traffic and our own request can agree.
+    pub(super) const fn has_witness(&self) -> bool {
+        self.counter.is_some() || self.cpu.is_some()
+    }
+}
+
+impl Default for ProgressPlan {
+    fn default() -> Self {
+        Self { stall_after: crate::limits::STALL_AFTER, counter: None, cpu: None, golden: None }
+    }
+}
+
+impl Default for OutcomesPlan {
+    fn default() -> Self {
+        use crate::limits as l;
+        Self {
+            min_success_permille: l::OUTCOMES_MIN_SUCCESS_PERMILLE,
+            window: l::OUTCOMES_WINDOW,
+            min_requests: l::OUTCOMES_MIN_REQUESTS,
+        }
+    }
 }
 
 /// What makes a check down.
@@ -244,6 +312,8 @@ impl CheckPlan {
             on_stale: OnStale::Fail,
             on_timeout: OnTimeout::Fail,
             depends_on: Vec::new(),
+            rule: None,
+            only_when_idle: None,
             subject: Subject::Local,
             scope: Scope::Pod,
             accept_cascade: None,
@@ -271,6 +341,10 @@ impl Plan {
         }
         for check in &self.checks {
             check.validate().map_err(|problem| format!("{}: {problem}", check.name))?;
+            let golden = check.progress().and_then(|progress| progress.golden);
+            if golden.is_some_and(|golden| !check_exists(golden)) {
+                return Err(format!("{}: its golden check does not exist", check.name));
+            }
         }
         if let Some(group) = self.groups.iter().find(|g| g.min == 0 || g.min as usize > g.of.len()) {
             return Err(format!("{}: needs {} of {}", group.name, group.min, group.of.len()));
@@ -325,6 +399,14 @@ impl Plan {
 }
 
 impl CheckPlan {
+    /// Its rule, if it is a `progress` check.
+    pub const fn progress(&self) -> Option<&ProgressPlan> {
+        match &self.rule {
+            Some(TrafficRule::Progress(plan)) => Some(plan),
+            _ => None,
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
         let positive = [self.interval, self.fast_interval, self.pending_interval, self.down_interval, self.timeout];
         if positive.iter().any(Duration::is_zero) || self.max_age.is_zero() {
@@ -332,6 +414,16 @@ impl CheckPlan {
         }
         if self.timeout >= self.interval {
             return Err(format!("timeout {:?} is not below interval {:?}", self.timeout, self.interval));
+        }
+        let traffic = match &self.rule {
+            None => true,
+            Some(TrafficRule::Progress(plan)) => !plan.stall_after.is_zero(),
+            Some(TrafficRule::Outcomes(plan)) => {
+                !plan.window.is_zero() && plan.min_requests >= 1 && plan.min_success_permille <= 1000
+            }
+        };
+        if !traffic {
+            return Err("its rule is out of range".to_owned());
         }
         let rule = match self.failure_rule {
             FailureRule::Consecutive(threshold) => threshold >= 1,

@@ -56,6 +56,7 @@ impl Engine {
             .collect();
         let plan = Arc::clone(&self.plan);
         self.graph = Graph::new(&plan);
+        self.ruled = super::flow::ruled(&plan);
         self.graph.latch_by_name(|member| latched.contains(&plan.member_name(member)), &plan);
         self.schedule = Schedule::new(self.checks.len() + 1);
         self.views = vec![None; self.checks.len()];

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub drain: DrainView,
     /// Taken out of rotation by hand, and since when.
     pub disabled_since: Option<Time>,
+    /// A check that readiness rests on is up on trial: one request at a time may pass, and decides.
+    pub trial: bool,
     /// Why the sidecar doubts itself, while it does.
     pub doubt: Option<DoubtView>,
     /// Oldest first, at most [`crate::limits::HISTORY_TRANSITIONS`].

@@ -12,6 +12,7 @@ use super::evidence::{Fault, Outcome, Sign, Verdict};
 use super::plan::{BackendId, CheckId, Plan};
 use super::snapshot::Forced;
 use super::time::Time;
+use super::traffic::{Reading, Traffic};
 use super::{Attempt, Engine, Input, Output};
 
 /// The first line of a recording.
@@ -142,6 +143,7 @@ impl Event {
                 field(verdict_word(outcome.verdict));
                 field(&outcome.latency.as_nanos().to_string());
                 field(&outcome.sign.map_or_else(|| "-".to_owned(), sign_words));
+                field(&outcome.reading.map_or_else(|| "-".to_owned(), reading_words));
                 field(&escape(&outcome.reason));
             }
             Self::Input(Input::Sign { backend, sign }) => {
@@ -165,6 +167,10 @@ impl Event {
                 field("in-flight");
                 field(&requests.to_string());
             }
+            Self::Input(Input::Traffic(sample)) => {
+                field("traffic");
+                traffic_words(sample).iter().for_each(|word| field(word));
+            }
             Self::Input(Input::Throttled { on }) => field(if *on { "throttled" } else { "unthrottled" }),
         }
         line.push('\n');
@@ -175,7 +181,7 @@ impl Event {
         let input = match fields {
             ["timeout"] => return Ok(Self::Timeout),
             ["reload"] => return Ok(Self::Reload),
-            ["result", check, attempt, verdict, latency, sign, reason] => Input::Result {
+            ["result", check, attempt, verdict, latency, sign, reading, reason] => Input::Result {
                 check: CheckId(number(check)?),
                 attempt: Attempt(number(attempt)?),
                 outcome: Outcome {
@@ -183,6 +189,7 @@ impl Event {
                     reason: unescape(reason)?,
                     latency: Duration::from_nanos(number(latency)?),
                     sign: if *sign == "-" { None } else { Some(sign_of(sign)?) },
+                    reading: if *reading == "-" { None } else { Some(reading_of(reading)?) },
                 },
             },
             ["sign", backend, sign] => Input::Sign { backend: BackendId(number(backend)?), sign: sign_of(sign)? },
@@ -201,6 +208,7 @@ impl Event {
             ["disable"] => Input::SetReady { enabled: false },
             ["drain"] => Input::Drain,
             ["in-flight", requests] => Input::InFlight { requests: number(requests)? },
+            ["traffic", words @ ..] => Input::Traffic(traffic_of(words)?),
             ["throttled"] => Input::Throttled { on: true },
             ["unthrottled"] => Input::Throttled { on: false },
             other => return Err(format!("no such event: `{}`", other.join(" "))),
@@ -250,6 +258,82 @@ fn sign_of(words: &str) -> Result<Sign, String> {
         ["process", pid, started] => Ok(Sign::Process { pid: number(pid)?, started: number(started)? }),
         _ => Err(format!("no such sign: `{words}`")),
     }
+}
+
+/// An optional part of a line.
+fn optional<T>(part: Option<T>, word: impl Fn(T) -> String) -> String {
+    part.map_or_else(|| "-".to_owned(), word)
+}
+
+fn optional_of<T>(word: &str, part: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    if word == "-" { Ok(None) } else { part(word).map(Some) }
+}
+
+fn span_word(span: Duration) -> String {
+    span.as_nanos().to_string()
+}
+
+fn span_of(word: &str) -> Result<Duration, String> {
+    number(word).map(Duration::from_nanos)
+}
+
+fn time_word(at: Time) -> String {
+    at.as_nanos().to_string()
+}
+
+fn time_of(word: &str) -> Result<Time, String> {
+    number(word).map(Time::from_nanos)
+}
+
+fn reading_words(reading: Reading) -> String {
+    // A float in its shortest exact form reads back as itself.
+    let value = optional(reading.value, |value| value.to_string());
+    format!("{value} {} {}", span_word(reading.age), optional(reading.cpu, span_word))
+}
+
+fn reading_of(words: &str) -> Result<Reading, String> {
+    match words.split(' ').collect::<Vec<_>>()[..] {
+        [value, age, cpu] => {
+            Ok(Reading { value: optional_of(value, number)?, age: span_of(age)?, cpu: optional_of(cpu, span_of)? })
+        }
+        _ => Err(format!("no such reading: `{words}`")),
+    }
+}
+
+fn traffic_words(sample: &Traffic) -> [String; 11] {
+    [
+        sample.in_flight.to_string(),
+        optional(sample.oldest_begun, time_word),
+        optional(sample.quietest_since, time_word),
+        optional(sample.last_byte, time_word),
+        sample.abandoned.to_string(),
+        span_word(sample.abandoned_wait),
+        optional(sample.pace, span_word),
+        span_word(sample.patience),
+        sample.succeeded.to_string(),
+        sample.failed.to_string(),
+        optional(sample.last_beat, time_word),
+    ]
+}
+
+fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
+    let &[in_flight, oldest, quietest, last_byte, abandoned, wait, pace, patience, succeeded, failed, beat] = words
+    else {
+        return Err(format!("no such sample: `{}`", words.join(" ")));
+    };
+    Ok(Traffic {
+        in_flight: number(in_flight)?,
+        oldest_begun: optional_of(oldest, time_of)?,
+        quietest_since: optional_of(quietest, time_of)?,
+        last_byte: optional_of(last_byte, time_of)?,
+        abandoned: number(abandoned)?,
+        abandoned_wait: span_of(wait)?,
+        pace: optional_of(pace, span_of)?,
+        patience: span_of(patience)?,
+        succeeded: number(succeeded)?,
+        failed: number(failed)?,
+        last_beat: optional_of(beat, time_of)?,
+    })
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {

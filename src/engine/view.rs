@@ -1,10 +1,11 @@
 //! The published view, made from the engine's state: every status with its reasons and what comes next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::graph::Levels;
 use super::instance::Presence;
-use super::plan::{CheckId, GroupId, Member};
+use super::plan::{CheckId, GroupId, Member, TrafficRule};
 use super::snapshot::{
     BackendView, Cause, CheckView, DoubtView, Gate, GateView, GroupView, InstancePhase, Level, Next, Snapshot, Status,
     Why,
@@ -30,6 +31,7 @@ impl Engine {
             instance: self.instance.view(),
             drain: self.drain.view(self.plan.drain),
             disabled_since: self.disabled_since,
+            trial: self.graph.members(Gate::Ready).iter().any(|member| self.checks[member.check.index()].on_trial),
             doubt: self.doubt.since().map(|since| DoubtView { since, reason: self.doubt.reason().unwrap_or_default() }),
             history: self.history.view(),
         }
@@ -276,6 +278,9 @@ impl Engine {
                     let text = format!("{} has used up its max_withdrawal; then it only degrades", plan.name);
                     return Some(Next { at: Some(at), text });
                 }
+                if let Some(rule) = &plan.rule {
+                    return Some(way_back(rule, &plan.name));
+                }
                 let passes = plan.success_threshold;
                 let row = if passes == 1 {
                     "one pass makes it up".to_owned()
@@ -303,6 +308,24 @@ impl Engine {
 
 fn why(cause: Cause, since: super::Time, text: &str) -> Why {
     Why { cause, since, text: text.to_owned() }
+}
+
+/// What makes a check up again that is judged by the traffic.
+fn way_back(rule: &TrafficRule, name: &str) -> Next {
+    let text = match rule {
+        TrafficRule::Progress(_) => format!("anything that moves makes {name} up"),
+        TrafficRule::Outcomes(_) => format!("{name} lets single requests decide after a pause"),
+    };
+    Next { at: None, text }
+}
+
+/// A duration for a person: whole seconds from ten on.
+pub(super) fn span(span: Duration) -> String {
+    if span < Duration::from_secs(10) && span.subsec_millis() >= 100 {
+        format!("{:.1}s", span.as_secs_f64())
+    } else {
+        format!("{}s", span.as_secs())
+    }
 }
 
 fn restart() -> Next {

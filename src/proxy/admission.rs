@@ -139,6 +139,9 @@ pub(super) async fn wait(conn: &Rc<Conn>, terms: &Terms, bytes: u64) -> Result<O
     let queued_until = now + terms.queue.map_or(Duration::ZERO, |queue| queue.timeout);
     loop {
         pass(conn, held_until).await?;
+        if shared.passage() == Passage::Trial {
+            return shared.trial.try_enter().map(Some).ok_or(Reason::NotReady);
+        }
         let Some(gate) = &terms.gate else { return Ok(None) };
         let place = {
             let _queued = conn.worker.counters().queue();
@@ -158,7 +161,7 @@ async fn pass(conn: &Conn, until: Option<Instant>) -> Result<(), Reason> {
     loop {
         let changed = shared.changed.notified();
         let reason = match shared.passage() {
-            Passage::Open => return Ok(()),
+            Passage::Open | Passage::Trial => return Ok(()),
             Passage::Draining => return Err(Reason::Draining),
             Passage::NotReady => return Err(Reason::NotReady),
             Passage::Loading => Reason::NotReady,

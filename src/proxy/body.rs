@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use super::connection::Conn;
 use super::forward::Exchange;
 use super::refusal::Reason;
+use super::substance::Substance;
 
 /// A body did not come to its end. Whoever reads on is told by a reset, or by a close without an end.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,7 @@ pub(super) struct Download {
     inner: Incoming,
     /// Until the end. Dropped before it: the client left.
     exchange: Option<Exchange>,
+    substance: Substance,
 }
 
 impl Answer {
@@ -105,8 +107,8 @@ impl Answer {
     }
 
     /// Streams `inner`; the exchange ends with its last byte.
-    pub(super) fn stream(inner: Incoming, exchange: Exchange) -> Self {
-        let mut download = Download { inner, exchange: Some(exchange) };
+    pub(super) fn stream(inner: Incoming, exchange: Exchange, substance: Substance) -> Self {
+        let mut download = Download { inner, exchange: Some(exchange), substance };
         download.end_if_whole();
         Self::Upstream(download)
     }
@@ -159,7 +161,10 @@ impl Download {
         match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if let Some(exchange) = &self.exchange {
-                    exchange.passed(frame.data_ref().map_or(0, Bytes::len));
+                    let data = frame.data_ref().map_or(&[][..], |data| &data[..]);
+                    // Trailers are an end, and that counts.
+                    let substance = frame.is_trailers() || self.substance.has(data);
+                    exchange.passed(data.len(), substance);
                 }
                 // Nothing follows trailers.
                 if frame.is_trailers() {

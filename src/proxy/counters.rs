@@ -13,9 +13,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::durations::{BUCKETS_MS, Buckets, Ring, add};
+use super::flights::{Flight, Flights, InFlight};
 use super::refusal::Reason;
 use crate::clock::Clock;
-use crate::engine::Time;
+use crate::engine::{Time, Traffic};
 
 /// Statuses from 100 on have a place of their own.
 const CODES: usize = 500;
@@ -47,6 +48,13 @@ pub(super) struct WorkerCounters {
     duration: Buckets,
     first_byte: Buckets,
     latency: Ring,
+    /// Response time over the requests that shared the server with it.
+    pace: Ring,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    /// When the loop last turned its timer.
+    beat_at: AtomicU64,
+    flights: Flights,
 }
 
 impl Counters {
@@ -115,6 +123,38 @@ impl Counters {
         (count > 0).then(|| sum as f64 / 1e6 / count as f64)
     }
 
+    /// What the engine judges by, now.
+    pub fn traffic(&self) -> Traffic {
+        let now = self.clock.now();
+        let mut all = Traffic::default();
+        let earlier = |a: Option<Time>, b: Option<Time>| a.into_iter().chain(b).min();
+        let mut pace = (0_u64, 0_u64);
+        for worker in &self.workers {
+            let overview = worker.flights.overview();
+            let (abandoned, waited) = worker.flights.abandoned();
+            let (sum, count) = worker.pace.sum(now);
+            pace = (pace.0 + sum, pace.1 + count);
+            all.in_flight += worker.in_flight.load(Relaxed).saturating_sub(worker.flights.tunnels());
+            all.oldest_begun = earlier(all.oldest_begun, overview.oldest_begun);
+            all.quietest_since = earlier(all.quietest_since, overview.quietest_since);
+            all.abandoned += abandoned;
+            all.abandoned_wait += waited;
+            all.succeeded += worker.succeeded.load(Relaxed);
+            all.failed += worker.failed.load(Relaxed);
+            all.last_beat = earlier(all.last_beat, some_time(worker.beat_at.load(Relaxed)));
+        }
+        all.last_byte = some_time(self.last_progress().as_nanos());
+        all.pace = (pace.1 > 0).then(|| Duration::from_nanos(pace.0 / pace.1));
+        all
+    }
+
+    /// Every request in flight that has a place of its own, oldest first.
+    pub fn flights(&self) -> Vec<InFlight> {
+        let mut all: Vec<InFlight> = self.workers.iter().flat_map(|worker| worker.flights.in_flight()).collect();
+        all.sort_by_key(|flight| flight.begun);
+        all
+    }
+
     fn sum(&self, of: impl Fn(&WorkerCounters) -> u64) -> u64 {
         self.workers.iter().map(of).fold(0, u64::wrapping_add)
     }
@@ -136,19 +176,31 @@ impl WorkerCounters {
             duration: Buckets::new(),
             first_byte: Buckets::new(),
             latency: Ring::new(),
+            pace: Ring::new(),
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            beat_at: AtomicU64::new(0),
+            flights: Flights::new(),
         }
     }
 
-    pub(super) fn beat(&self) {
+    pub(super) fn beat(&self, now: Time) {
         add(&self.beats, 1);
+        self.beat_at.store(now.as_nanos(), Relaxed);
     }
 
-    pub(super) fn begin(&self) {
+    pub(super) fn begin(&self, now: Time) -> Flight {
         add(&self.in_flight, 1);
+        self.flights.begin(now)
     }
 
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self, flight: Flight) {
         add(&self.in_flight, u64::MAX);
+        self.flights.end(flight);
+    }
+
+    pub(super) const fn flights(&self) -> &Flights {
+        &self.flights
     }
 
     /// Counts a request as queued until the answer is dropped.
@@ -196,6 +248,17 @@ impl WorkerCounters {
         }
     }
 
+    /// A request of ours ended whole after `took`, having shared the server with `sharing` others and itself.
+    pub(super) fn judged(&self, code: u16, took: Duration, sharing: u32, now: Time) {
+        self.pace.observe(took / sharing.max(1), now);
+        match code {
+            500.. => add(&self.failed, 1),
+            // A client's own error says nothing of the model server.
+            400..500 => {}
+            _ => add(&self.succeeded, 1),
+        }
+    }
+
     /// A tunnel ended. How long it was open says nothing about how fast the model server answers.
     pub(super) fn tunnelled(&self, code: u16) {
         if let Some(slot) = slot(code) {
@@ -206,6 +269,9 @@ impl WorkerCounters {
     /// A request ended in another way.
     pub(super) fn refuse(&self, reason: Reason) {
         add(&self.refused[reason as usize], 1);
+        if reason.is_servers_failure() {
+            add(&self.failed, 1);
+        }
     }
 }
 
@@ -223,6 +289,10 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         add(self.0, u64::MAX);
     }
+}
+
+fn some_time(nanos: u64) -> Option<Time> {
+    (nanos > 0).then(|| Time::from_nanos(nanos))
 }
 
 fn slot(code: u16) -> Option<usize> {
@@ -362,12 +432,14 @@ mod tests {
         let now = counters.clock.now();
         for index in 0..2 {
             let worker = counters.worker(index);
-            worker.begin();
+            let _flight = worker.begin(now);
             worker.answered(200, Duration::from_millis(3));
             worker.finished(200, Duration::from_millis(40), now);
             worker.refuse(Reason::NotReady);
         }
-        counters.worker(1).end();
+        let flight = counters.worker(1).begin(now);
+        counters.worker(1).end(flight);
+        counters.worker(1).end(flight);
         let page = page(counters);
         for line in [
             "probegate_requests_total{code=\"200\",reason=\"upstream\"} 2",

@@ -21,9 +21,11 @@ use super::admission::{self, Place};
 use super::body::{Answer, Upload};
 use super::channels::Channel;
 use super::connection::Conn;
+use super::flights::Flight;
 use super::headers::{Hop, Tunnel};
 use super::pool::Sender;
 use super::refusal::Reason;
+use super::substance::Substance;
 use super::upstreams::Picked;
 use super::{Limits, dial, headers, upgrade};
 use crate::engine::Time;
@@ -36,6 +38,10 @@ pub(super) struct Ticket {
     code: u16,
     /// Held until the end, where places are limited.
     _place: Option<Place>,
+    flight: Flight,
+    /// Requests in flight when it began, itself among them.
+    sharing: u32,
+    tunnel: bool,
     /// When it ended, once it has and has been counted.
     settled: Option<Time>,
 }
@@ -72,8 +78,9 @@ enum Sent {
 impl Ticket {
     pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Option<Place>) -> Self {
         conn.enter();
-        conn.worker.counters().begin();
-        Self { conn: Rc::clone(conn), began, code: 0, _place: place, settled: None }
+        let flight = conn.worker.counters().begin(conn.worker.now());
+        let sharing = u32::try_from(conn.worker.shared.counters.in_flight()).unwrap_or(u32::MAX);
+        Self { conn: Rc::clone(conn), began, code: 0, _place: place, flight, sharing, tunnel: false, settled: None }
     }
 
     fn answered(&mut self, code: StatusCode) {
@@ -81,13 +88,28 @@ impl Ticket {
         let now = self.conn.worker.now();
         let counters = self.conn.worker.counters();
         counters.progress(now);
+        counters.flights().moved(self.flight, now);
         counters.answered(self.code, now.since(self.began));
     }
 
     /// It ended whole.
     fn finish(mut self, now: Time) {
         self.settled = Some(now);
-        self.conn.worker.counters().finished(self.code, now.since(self.began), now);
+        let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
+        counters.finished(self.code, took, now);
+        counters.judged(self.code, took, self.sharing, now);
+    }
+
+    /// Somebody gave up on it, after so much silence.
+    fn abandon(&self, now: Time) {
+        let flights = self.conn.worker.counters().flights();
+        flights.abandon(now.since(flights.last(self.flight).unwrap_or(self.began)));
+    }
+
+    /// From now on it is a tunnel: its silence says nothing.
+    fn becomes_tunnel(&mut self) {
+        self.tunnel = true;
+        self.conn.worker.counters().flights().becomes_tunnel(&mut self.flight);
     }
 
     /// It was a tunnel and ended.
@@ -98,8 +120,13 @@ impl Ticket {
 
     /// It ended otherwise.
     pub(super) fn fail(mut self, reason: Reason) {
-        self.settled = Some(self.conn.worker.now());
+        let now = self.conn.worker.now();
+        self.settled = Some(now);
         self.conn.worker.counters().refuse(reason);
+        // Given up by us or by the client, it may still be worked on.
+        if matches!(reason, Reason::FirstByteTimeout | Reason::ClientGone) {
+            self.abandon(now);
+        }
     }
 }
 
@@ -108,18 +135,29 @@ impl Drop for Ticket {
         let worker = &self.conn.worker;
         let ended = self.settled.unwrap_or_else(|| {
             worker.counters().refuse(Reason::ClientGone);
-            worker.now()
+            let now = worker.now();
+            if !self.tunnel {
+                self.abandon(now);
+            }
+            now
         });
-        worker.counters().end();
+        if self.tunnel {
+            worker.counters().flights().tunnel_ends();
+        }
+        worker.counters().end(self.flight);
         self.conn.leave(ended);
     }
 }
 
 impl Exchange {
-    /// A frame of the answer passed.
-    pub(super) fn passed(&self, bytes: usize) {
+    /// A frame of the answer passed; `substance`: it was more than a sign that the connection is open.
+    pub(super) fn passed(&self, bytes: usize, substance: bool) {
         let worker = &self.ticket.conn.worker;
-        worker.counters().progress(worker.now());
+        if substance {
+            let now = worker.now();
+            worker.counters().progress(now);
+            worker.counters().flights().moved(self.ticket.flight, now);
+        }
         worker.counters().sent(bytes);
     }
 
@@ -171,13 +209,15 @@ fn answer(
     ticket.answered(response.status());
     let Some((tunnel, client)) = client else {
         headers::prepare_response(response.headers_mut());
-        return Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease })));
+        let substance = Substance::of(response.headers());
+        return Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease }, substance)));
     };
     let switched = match tunnel {
         Tunnel::Upgrade | Tunnel::ConnectToUpgrade => response.status() == StatusCode::SWITCHING_PROTOCOLS,
         Tunnel::Connect => response.status().is_success(),
     };
     if switched {
+        ticket.becomes_tunnel();
         headers::prepare_switch(response.headers_mut(), tunnel);
         upgrade::tunnel(ticket, client, hyper::upgrade::on(&mut response));
         if tunnel == Tunnel::ConnectToUpgrade {
@@ -191,7 +231,8 @@ fn answer(
         return Err(Reason::UpstreamInvalid);
     }
     headers::prepare_response(response.headers_mut());
-    Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease })))
+    let substance = Substance::of(response.headers());
+    Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease }, substance)))
 }
 
 /// Sends on a kept connection while one is alive, else on a new one; to another upstream if the first cannot

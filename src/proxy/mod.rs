@@ -15,11 +15,13 @@ mod connection;
 mod counters;
 mod dial;
 mod durations;
+mod flights;
 mod forward;
 mod headers;
 mod pool;
 mod refusal;
 mod request;
+mod substance;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -39,6 +41,7 @@ use tokio::sync::{Notify, mpsc};
 
 pub use bind::bind;
 pub use counters::Counters;
+pub use flights::InFlight;
 pub use refusal::{REASON_HEADER, Reason};
 pub use upstreams::UpstreamsError;
 pub use worker::{Order, worker};
@@ -73,6 +76,8 @@ pub struct Shared {
     counters: Arc<Counters>,
     setup: ArcSwap<Setup>,
     gate: AtomicU8,
+    /// The one place of a trial.
+    trial: Arc<Gate>,
     /// Told when what was closed may have opened, for those who wait.
     changed: Notify,
     wiring: Wiring,
@@ -120,6 +125,8 @@ enum Passage {
     Draining = 2,
     /// Not ready because the model server starts or is gone: worth waiting for.
     Loading = 3,
+    /// One request at a time, for it decides the way back.
+    Trial = 4,
 }
 
 impl Shared {
@@ -137,6 +144,7 @@ impl Shared {
             clock,
             counters: Arc::new(Counters::new(wiring.workers, clock)),
             setup: ArcSwap::from_pointee(setup),
+            trial: Gate::new(1),
             gate: AtomicU8::new(Passage::NotReady as u8),
             changed: Notify::new(),
             wiring,
@@ -195,6 +203,7 @@ impl Shared {
             0 => Passage::Open,
             2 => Passage::Draining,
             3 => Passage::Loading,
+            4 => Passage::Trial,
             _ => Passage::NotReady,
         }
     }
@@ -293,7 +302,7 @@ impl Passage {
         let ready = &snapshot.ready;
         let only_draining = propagating && ready.why.iter().all(|why| !blocks(&why.cause));
         if ready.status != Status::Fail || only_draining {
-            return Self::Open;
+            return if snapshot.trial { Self::Trial } else { Self::Open };
         }
         let starting = snapshot.instance.phase != InstancePhase::Started;
         let hopeless = ready.why.iter().any(|why| matches!(why.cause, Cause::Disabled | Cause::StartupBudget));

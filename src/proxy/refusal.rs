@@ -156,6 +156,11 @@ impl Reason {
         })
     }
 
+    /// Whether the model server failed: it did not answer, not in time, or not whole.
+    pub(super) const fn is_servers_failure(self) -> bool {
+        matches!(self, Self::FirstByteTimeout | Self::UpstreamAborted | Self::UpstreamInvalid | Self::UpstreamReset)
+    }
+
     const fn message(self) -> &'static str {
         match self {
             Self::BadRequest => "the request is malformed",

@@ -127,8 +127,8 @@ async fn tick(worker: Rc<Worker>) {
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        worker.counters().beat();
         let now = worker.now();
+        worker.counters().beat(now);
         let setup = worker.shared.setup.load_full();
         let Limits { upstream_idle, client_idle, .. } = setup.limits;
         worker.pool.borrow_mut().sweep(now, upstream_idle, |address| setup.upstreams.contains(address));

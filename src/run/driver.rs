@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::around::Standing;
 use super::attempts::{Attempts, Ended};
+use super::hang::Hang;
 use super::record::Recorder;
 use super::reload::{Asker, Look, Reloading, Source};
 use super::throttle::Throttling;
@@ -22,7 +23,8 @@ use super::watchdog::Pulse;
 use crate::clock::Clock;
 use crate::control::{Call, Command, Refusal};
 use crate::engine::{
-    BackendId, Changed, CheckId, DrainPhase, Engine, Input, Output, Plan, Sign, Snapshot, Time, Transition,
+    BackendId, Changed, CheckId, CheckState, DrainPhase, Engine, Input, Output, Plan, Sign, Snapshot, Time, Traffic,
+    Transition,
 };
 use crate::limits;
 use crate::publish::Published;
@@ -38,6 +40,10 @@ pub(super) trait World {
     fn apply(&self, snapshot: &Snapshot);
     /// Requests in flight in the traffic plane.
     fn in_flight(&self) -> u64;
+    /// What the traffic plane has counted, for the engine to judge by.
+    fn traffic(&self) -> Traffic;
+    /// Leaves a report of a hang, before anybody acts on it.
+    fn report_hang(&self, hang: &Hang<'_>);
     /// Notes a pushed heartbeat; the error is for whoever pushed.
     fn heartbeat(&self, check: &str, status: &str) -> Result<CheckId, Refusal>;
     /// Brings a new configuration to life: collectors first, so that the engine's next attempt is theirs.
@@ -81,6 +87,7 @@ pub(super) struct Driver<W> {
     pulse: Pulse,
     throttling: Throttling,
     throttle_due: Time,
+    traffic_due: Time,
     reloading: Reloading,
     standing: Arc<Standing>,
     attempts: Attempts,
@@ -126,6 +133,7 @@ impl<W: World> Driver<W> {
             pulse: parts.pulse,
             throttling: parts.throttling,
             throttle_due: now,
+            traffic_due: now,
             reloading: Reloading::new(parts.source, now),
             standing: parts.standing,
             attempts: Attempts::default(),
@@ -171,7 +179,8 @@ impl<W: World> Driver<W> {
         let now = self.clock.now();
         let tick = now + if self.is_draining() { limits::DRAIN_SAMPLE } else { limits::ENGINE_TICK };
         let publish = (self.engine.revision() != self.shown.revision).then(|| self.shown.at + limits::PUBLISH_INTERVAL);
-        [self.engine.poll_timeout(), self.reloading.due(), publish].into_iter().flatten().fold(tick, Time::min)
+        let traffic = self.engine.wants_traffic().then_some(self.traffic_due);
+        [self.engine.poll_timeout(), self.reloading.due(), publish, traffic].into_iter().flatten().fold(tick, Time::min)
     }
 
     fn handle(&mut self, event: Event) {
@@ -209,6 +218,12 @@ impl<W: World> Driver<W> {
                 self.engine.handle_input(now, Input::Throttled { on });
             }
         }
+        if self.traffic_due <= now && self.engine.wants_traffic() {
+            self.traffic_due = now + limits::TRAFFIC_SAMPLE;
+            self.carry_out();
+            self.engine.handle_input(now, Input::Traffic(self.world.traffic()));
+            self.recorder.stalled(self.engine.stalled_for());
+        }
         if self.is_draining() {
             self.carry_out();
             self.engine.handle_input(now, Input::InFlight { requests: self.world.in_flight() });
@@ -235,6 +250,7 @@ impl<W: World> Driver<W> {
                 }
                 Output::Cancel { attempt, .. } => self.attempts.cancel(attempt),
                 Output::Transition(transition) => {
+                    self.report_if_hang(&transition);
                     self.shown.urgent |= match &transition.what {
                         Changed::Check(name) => self.doors.contains(name),
                         _ => true,
@@ -247,6 +263,23 @@ impl<W: World> Driver<W> {
                 }
             }
         }
+    }
+
+    /// A `progress` check has gone down: the evidence is written down while it is still there.
+    fn report_if_hang(&self, transition: &Transition) {
+        let Changed::Check(name) = &transition.what else { return };
+        let Some(check) = self.find(name).filter(|_| transition.to == CheckState::Down.as_str()) else { return };
+        if self.engine.plan().checks[check.index()].progress().is_none() {
+            return;
+        }
+        self.world.report_hang(&Hang {
+            at: transition.at,
+            check,
+            name,
+            reason: &transition.reason,
+            readings: &self.engine.counter_readings(check),
+            traffic: self.engine.traffic(),
+        });
     }
 
     const fn is_draining(&self) -> bool {

@@ -8,6 +8,7 @@
 mod around;
 mod attempts;
 mod driver;
+mod hang;
 mod hook;
 mod listen;
 mod logging;

@@ -18,10 +18,12 @@ use crate::engine::{
     Snapshot, Status, Time, Transition, Verdict,
 };
 use crate::telemetry::{
-    CheckLabels, CheckResultLabels, CheckTypeLabels, FloatGauge, GateLabels, GateTransitionLabels, Telemetry,
+    CheckLabels, CheckResultLabels, CheckTypeLabels, FloatGauge, GateLabels, GateTransitionLabels, NoLabels, Telemetry,
     UpstreamLabels,
 };
 
+/// The kind whose reading is the model's accuracy.
+const GOLDEN: &str = "golden";
 /// Every `result` of `probegate_check_results_total`.
 const RESULTS: [&str; 4] = ["pass", "fail", "timeout", "unknown"];
 
@@ -124,6 +126,11 @@ impl Recorder {
         if let Some(at) = RESULTS.iter().position(|result| *result == outcome.verdict.as_str()) {
             metrics.results[at].inc();
         }
+        if metrics.kind == GOLDEN
+            && let Some(accuracy) = outcome.reading.and_then(|reading| reading.value)
+        {
+            self.telemetry.model_accuracy.get_or_create(&NoLabels {}).set(accuracy);
+        }
         if outcome.verdict == Verdict::Pass {
             let labels = CheckLabels { check: metrics.name.clone() };
             metrics
@@ -133,6 +140,11 @@ impl Recorder {
         }
     }
 
+    /// How long work has been pending without progress.
+    pub(super) fn stalled(&self, span: std::time::Duration) {
+        self.telemetry.stall_seconds.set(span.as_secs_f64());
+    }
+
     /// A snapshot is published: the gauges that follow from it.
     pub(super) fn published(&mut self, snapshot: &Snapshot) {
         for gate in Gate::ALL {
@@ -140,7 +152,9 @@ impl Recorder {
             self.telemetry.gate_status.get_or_create(&labels).set(snapshot.gate(gate).status.gauge());
         }
         self.telemetry.draining.set(i64::from(snapshot.drain.phase != DrainPhase::Serving));
-        self.telemetry.model_degraded.set(i64::from(snapshot.ready.status == Status::Warn));
+        let wrong = |check: &Arc<CheckView>| check.kind == GOLDEN && check.state == CheckState::Down;
+        let degraded = snapshot.ready.status == Status::Warn || snapshot.checks.iter().any(wrong);
+        self.telemetry.model_degraded.set(i64::from(degraded));
         self.show_upstreams(&snapshot.backends);
     }
 

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::driver::{Attempting, World};
+use super::hang::Hang;
 use super::logging::Logging;
 use super::upstream::Resolved;
 use crate::answers::{MetricsHandle, ProbeAnswers};
 use crate::checks::Collectors;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Kind};
 use crate::control::Refusal;
-use crate::engine::{CheckId, Plan, Snapshot};
+use crate::engine::{CheckId, Plan, Snapshot, Traffic};
 use crate::proxy::{Counters, Shared};
 
 /// What runs now.
@@ -66,6 +67,18 @@ impl World for Sidecar {
 
     fn in_flight(&self) -> u64 {
         self.counters.in_flight()
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.counters.traffic()
+    }
+
+    fn report_hang(&self, hang: &Hang<'_>) {
+        let process = match self.config.checks.get(hang.check.index()).map(|spec| &spec.kind) {
+            Some(Kind::Progress(progress)) => progress.process.as_ref().map(|(select, _)| select),
+            _ => None,
+        };
+        hang.write(&self.counters.flights(), process, self.clock, self.config.report_file.as_deref());
     }
 
     fn heartbeat(&self, check: &str, status: &str) -> Result<CheckId, Refusal> {

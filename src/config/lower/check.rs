@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::super::fault::{Fault, Faults, KeyPath, join};
-use super::super::plan::CheckSpec;
+use super::super::plan::{CheckSpec, Kind, ProgressCheck};
 use super::super::raw::{RawCheck, RawOnStale, RawOnTimeout, RawScope, Span, TextOr};
 use super::super::units;
 use super::{Scene, kinds};
-use crate::engine::{BackendId, CheckPlan, FailureRule, OnStale, OnTimeout, Scope};
+use crate::engine::{
+    BackendId, CheckPlan, CounterPlan, FailureRule, OnStale, OnTimeout, ProgressPlan, Scope, TrafficRule,
+};
 use crate::limits;
 
 /// Thresholds above this are a typing error.
@@ -69,7 +71,23 @@ pub(super) fn lower(
     life.kind = lowered.name;
     life.target = lowered.target;
     life.subject = lowered.subject;
+    match &lowered.kind {
+        Kind::Golden(golden) => life.only_when_idle = golden.only_when_idle,
+        Kind::Outcomes(rule) => life.rule = Some(TrafficRule::Outcomes(*rule)),
+        Kind::Progress(progress) => life.rule = Some(TrafficRule::Progress(progress_rule(progress))),
+        _ => {}
+    }
     Some((life, CheckSpec { name: name.to_owned(), kind: lowered.kind }))
+}
+
+/// The engine's part of a `progress` check. Its golden check is found once every name is known.
+fn progress_rule(check: &ProgressCheck) -> ProgressPlan {
+    ProgressPlan {
+        stall_after: check.stall_after,
+        counter: check.counter.as_ref().map(|counter| CounterPlan { name: counter.name.clone(), lag: counter.lag }),
+        cpu: check.process.as_ref().map(|(_, name)| name.clone()),
+        golden: None,
+    }
 }
 
 fn times(raw: &RawCheck, here: &KeyPath, life: &mut CheckPlan, faults: &mut Faults) {
@@ -83,8 +101,15 @@ fn times(raw: &RawCheck, here: &KeyPath, life: &mut CheckPlan, faults: &mut Faul
         Some(span)
     };
     let tick = Duration::from_millis(1);
-    let interval = least(&raw.interval, "interval", INTERVAL_MIN).unwrap_or(limits::CHECK_INTERVAL);
-    let shortest = if interval <= limits::CHECK_TIMEOUT { interval / 2 } else { limits::CHECK_TIMEOUT };
+    // Labelled examples cost the model server real work, and it may think about each.
+    let golden = raw.golden.is_some();
+    let (usual, patience) = if golden {
+        (limits::GOLDEN_INTERVAL, limits::GOLDEN_TIMEOUT)
+    } else {
+        (limits::CHECK_INTERVAL, limits::CHECK_TIMEOUT)
+    };
+    let interval = least(&raw.interval, "interval", INTERVAL_MIN).unwrap_or(usual);
+    let shortest = if interval <= patience { interval / 2 } else { patience };
     life.interval = interval;
     life.timeout = least(&raw.timeout, "timeout", tick).unwrap_or(shortest);
     life.fast_interval = least(&raw.fast_interval, "fast_interval", INTERVAL_MIN).unwrap_or(interval);

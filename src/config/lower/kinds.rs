@@ -1,6 +1,7 @@
 //! One check's kind: exactly one, as a table or as the one text that says it.
 
 mod http;
+mod judged;
 mod measured;
 mod stores;
 
@@ -47,13 +48,16 @@ pub(super) fn lower(
         ("dns", raw.dns.is_some()),
         ("disk", raw.disk.is_some()),
         ("exec", raw.exec.is_some()),
+        ("golden", raw.golden.is_some()),
         ("grpc", raw.grpc.is_some()),
         ("heartbeat", raw.heartbeat.is_some()),
         ("http", raw.http.is_some()),
         ("memory", raw.memory.is_some()),
         ("metric", raw.metric.is_some()),
+        ("outcomes", raw.outcomes.is_some()),
         ("postgres", raw.postgres.is_some()),
         ("process", raw.process.is_some()),
+        ("progress", raw.progress.is_some()),
         ("redis", raw.redis.is_some()),
         ("tcp", raw.tcp.is_some()),
         ("tls", raw.tls.is_some()),
@@ -98,6 +102,9 @@ impl Ground<'_> {
         if let Some(kind) = &raw.exec {
             return self.exec(kind);
         }
+        if let Some(kind) = &raw.golden {
+            return self.golden(kind);
+        }
         if let Some(kind) = &raw.grpc {
             return self.grpc(kind);
         }
@@ -113,11 +120,17 @@ impl Ground<'_> {
         if let Some(kind) = &raw.metric {
             return self.metric(kind);
         }
+        if let Some(kind) = &raw.outcomes {
+            return self.outcomes(kind);
+        }
         if let Some(kind) = &raw.postgres {
             return self.postgres(kind);
         }
         if let Some(kind) = &raw.process {
             return self.process(kind);
+        }
+        if let Some(kind) = &raw.progress {
+            return self.progress(kind);
         }
         if let Some(kind) = &raw.redis {
             let (check, target, subject) = self.redis(kind)?;

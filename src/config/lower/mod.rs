@@ -5,6 +5,7 @@
 mod check;
 mod gates;
 mod kinds;
+mod liveness;
 mod server;
 mod text;
 
@@ -16,7 +17,7 @@ use super::fault::{Fault, Faults, KeyPath, join, path, show_text};
 use super::plan::{CheckSpec, Config, HeartbeatSource, Kind, Listen};
 use super::raw::{RawConfig, RawGroup};
 use super::units;
-use crate::engine::{self, BackendId, CheckId, GroupId, Member};
+use crate::engine::{self, BackendId, CheckId, GroupId, Member, TrafficRule};
 use crate::limits;
 
 /// The whole configuration; none if it lacks what nothing can stand in for. Faults tell whether it may be used.
@@ -32,6 +33,7 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
             .map(|u| u.backends.iter().map(|b| b.address.clone()).collect())
             .unwrap_or_default(),
         metrics: upstream.as_ref().and_then(|u| u.metrics.clone()),
+        beside: file.parent().map(Path::to_owned).unwrap_or_default(),
     };
     let checks = checks(raw, &scene, faults);
     let notify_socket = notify_socket(&checks, faults);
@@ -44,10 +46,12 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
         let mut life = draft.life;
         let here = join(&draft.path, "depends_on");
         life.depends_on = gates::members(&draft.depends_on, &here, &names, faults);
+        resolve_golden(&mut life, &draft.spec, &draft.path, &names, faults);
         plan.checks.push(life);
         specs.push(draft.spec);
     }
     gates::refuse_cycles(&plan, faults);
+    liveness::refuse_unfit(&plan, &specs, faults);
     let upstream = upstream?;
     for (index, backend) in upstream.backends.iter().enumerate() {
         let own = if upstream.backends.len() == 1 { "upstream".to_owned() } else { format!("upstream-{}", index + 1) };
@@ -81,12 +85,28 @@ pub(crate) fn listen(raw: &RawConfig, faults: &mut Faults) -> Listen {
     server::listen(raw, faults)
 }
 
+/// Finds the golden check that a `progress` check names.
+fn resolve_golden(life: &mut engine::CheckPlan, spec: &CheckSpec, here: &KeyPath, names: &Names, faults: &mut Faults) {
+    let Kind::Progress(progress) = &spec.kind else { return };
+    let (Some(name), Some(TrafficRule::Progress(rule))) = (&progress.golden, &mut life.rule) else { return };
+    match names.0.get(name) {
+        Some(Some(Member::Check(id))) => rule.golden = Some(*id),
+        Some(None) => {}
+        Some(Some(Member::Group(_))) | None => {
+            let fault = Fault::value(join(&join(here, "progress"), "golden"), format!("found {}", show_text(name)));
+            faults.push(fault.expected("the name of a golden check").near(name, names.0.keys().map(String::as_str)));
+        }
+    }
+}
+
 /// What every check may refer to.
 #[derive(Debug, Default)]
 struct Scene {
     /// The upstream's addresses.
     addresses: Vec<String>,
     metrics: Option<super::plan::MetricsPage>,
+    /// The directory of the file: what is named beside it is there.
+    beside: std::path::PathBuf,
 }
 
 /// A check on its way.

@@ -8,17 +8,20 @@ use serde::Deserialize;
 use super::{Limit, Percent, Permille, Room, Size, Span, Statuses, TextOr, Window};
 
 /// The kinds of this build, as they are typed.
-pub(crate) const KINDS: [&str; 13] = [
+pub(crate) const KINDS: [&str; 16] = [
     "dns",
     "disk",
     "exec",
+    "golden",
     "grpc",
     "heartbeat",
     "http",
     "memory",
     "metric",
+    "outcomes",
     "postgres",
     "process",
+    "progress",
     "redis",
     "tcp",
     "tls",
@@ -69,6 +72,8 @@ pub(crate) struct RawCheck {
     pub(crate) disk: Option<TextOr<RawDisk>>,
     /// A program ends with 0. The text is split at spaces; no shell.
     pub(crate) exec: Option<TextOr<RawExecOr>>,
+    /// Labelled examples are answered right. The text is the file of the cases.
+    pub(crate) golden: Option<TextOr<RawGolden>>,
     /// A gRPC server says SERVING. The text is `host:port`, or `upstream`.
     pub(crate) grpc: Option<TextOr<RawGrpc>>,
     /// Something beats. The text is a file's path, or `push`.
@@ -79,10 +84,14 @@ pub(crate) struct RawCheck {
     pub(crate) memory: Option<TextOr<RawMemory>>,
     /// A metric is within bounds. The text is the metric, which must be present.
     pub(crate) metric: Option<TextOr<RawMetric>>,
+    /// Enough of the proxied requests end well; `{}` for the defaults. The text is the least share, as in `50%`.
+    pub(crate) outcomes: Option<TextOr<RawOutcomes>>,
     /// A PostgreSQL server answers a query. The text is the URL.
     pub(crate) postgres: Option<TextOr<RawPostgres>>,
     /// A process runs. The text is its name or a part of its command line.
     pub(crate) process: Option<TextOr<RawProcess>>,
+    /// Pending work moves: the one evidence of a hang. The text is `stall_after`, as in `60s`.
+    pub(crate) progress: Option<TextOr<RawProgress>>,
     /// A Redis answers PING, and more if asked. The text is the URL.
     pub(crate) redis: Option<TextOr<RawRedis>>,
     /// A port accepts. The text is `host:port`, or `upstream`.
@@ -270,6 +279,46 @@ pub(crate) enum RawMemoryOf {
 pub(crate) enum RawProcessMemory {
     Pss,
     Rss,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawProgress {
+    /// With work pending, silence of so long is a hang. Default `60s`; LLM servers need 120s and more.
+    pub(crate) stall_after: Option<Span>,
+    /// The server's own counter of work done, with optional label matchers; it must be frozen too. Name the
+    /// label of the real endpoint: on some servers probes move the sum.
+    pub(crate) counter: Option<String>,
+    /// How late the counter's page may be. Default `0s`.
+    pub(crate) counter_lag: Option<Span>,
+    /// The counter's page: a path on the upstream or a URL. Default `upstream.metrics`.
+    pub(crate) page: Option<String>,
+    /// Processes (a name or a part of a command line) whose CPU time must stand still too.
+    pub(crate) process: Option<String>,
+    /// A `golden` check that must go unanswered too.
+    pub(crate) golden: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawOutcomes {
+    /// At least such a share of requests must end well. Client errors and own refusals do not count. Default `50%`.
+    pub(crate) min_success: Option<Permille>,
+    /// Of those that ended within this span. Default `30s`.
+    pub(crate) window: Option<Span>,
+    /// With fewer of them nothing is said. Default 10.
+    pub(crate) min_requests: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawGolden {
+    /// The file of the cases, beside the configuration unless absolute.
+    pub(crate) cases: Option<String>,
+    /// At least such a share must be answered right, 0 to 1. Default 1.
+    pub(crate) min_accuracy: Option<f64>,
+    /// Not while real requests ended well within this span. Default: always on time.
+    pub(crate) only_when_idle: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

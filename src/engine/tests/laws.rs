@@ -38,6 +38,8 @@ enum Op {
     SetReady(bool),
     Drain,
     InFlight(u64),
+    /// A sample: requests pending, how far the counts have come.
+    Traffic(u64, u64),
     Throttled(bool),
     /// Reload the plan with these of its checks changed in name.
     Reload(u8),
@@ -54,6 +56,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         10 => (0..9u32, 0..3u8, 0..20_000u64).prop_map(|(check, state, ttl_ms)| Op::Force { check, state, ttl_ms }),
         10 => any::<bool>().prop_map(Op::SetReady),
         10 => (0..3u64).prop_map(Op::InFlight),
+        60 => (0..3u64, 0..40u64).prop_map(|(pending, count)| Op::Traffic(pending, count)),
         10 => any::<bool>().prop_map(Op::Throttled),
         10 => (0..8u8).prop_map(Op::Reload),
         1 => Just(Op::Drain),
@@ -122,10 +125,22 @@ fn check_plans() -> impl Strategy<Value = CheckPlan> {
     ];
     let stale = prop_oneof![Just(OnStale::Fail), Just(OnStale::Hold), Just(OnStale::Degrade)];
     let withdrawal = prop::option::weighted(0.3, (1..20u64).prop_map(secs));
-    (rule, subject, stale, 1..3u32, 1..6u64, 0..200u32, withdrawal, any::<bool>()).prop_map(
-        |(failure_rule, subject, on_stale, success_threshold, interval, jitter_permille, max_withdrawal, busy)| {
+    let traffic = prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(TrafficRule::Outcomes(OutcomesPlan::default()))),
+        1 => any::<bool>().prop_map(|counted| {
+            let counter = counted.then(|| CounterPlan { name: "c".to_owned(), lag: secs(1) });
+            Some(TrafficRule::Progress(ProgressPlan { stall_after: secs(3), counter, ..ProgressPlan::default() }))
+        }),
+    ];
+    let idle = prop::option::weighted(0.2, (1..9u64).prop_map(secs));
+    (rule, (subject, traffic, idle), stale, 1..3u32, 1..6u64, 0..200u32, withdrawal, any::<bool>()).prop_map(
+        |(failure_rule, who, on_stale, success_threshold, interval, jitter_permille, max_withdrawal, busy)| {
+            let (subject, rule, only_when_idle) = who;
             CheckPlan {
                 failure_rule,
+                rule,
+                only_when_idle,
                 subject,
                 on_stale,
                 success_threshold,
@@ -229,6 +244,22 @@ impl Run {
             Op::SetReady(enabled) => self.input(Input::SetReady { enabled }),
             Op::Drain => self.input(Input::Drain),
             Op::InFlight(requests) => self.input(Input::InFlight { requests }),
+            Op::Traffic(pending, count) => {
+                let since = Time::from_secs(100) + secs(count);
+                self.input(Input::Traffic(Traffic {
+                    in_flight: pending,
+                    oldest_begun: (pending > 0).then_some(since),
+                    quietest_since: (pending > 0).then_some(since),
+                    last_byte: (pending < 2).then_some(since),
+                    abandoned: count,
+                    abandoned_wait: secs(count * 2),
+                    pace: (pending < 2).then_some(ms(500)),
+                    patience: Duration::ZERO,
+                    succeeded: count / 2,
+                    failed: count,
+                    last_beat: Some(self.now),
+                }));
+            }
             Op::Throttled(on) => self.input(Input::Throttled { on }),
             Op::Reload(renamed) => {
                 let mut plan = Plan::clone(&self.plans[0]);
@@ -264,7 +295,9 @@ impl Run {
             3 => Some(Sign::StartedAt { unix_ms: 5 }),
             _ => None,
         };
-        let outcome = Outcome { verdict, reason: format!("tab\there {sign:?}"), latency: ms(2), sign };
+        let reading =
+            (verdict == Verdict::Pass).then(|| Reading { value: Some(0.1 * which as f64), age: ms(3), cpu: None });
+        let outcome = Outcome { verdict, reason: format!("tab\there {sign:?}"), latency: ms(2), sign, reading };
         self.trace.events.push((self.now, Event::Input(Input::Result { check, attempt, outcome: outcome.clone() })));
         self.engine.handle_input(self.now, Input::Result { check, attempt, outcome });
         // A new attempt of the same check may begin in the same breath; this one has ended, or was cancelled

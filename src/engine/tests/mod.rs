@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod laws;
+mod stall;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

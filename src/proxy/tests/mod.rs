@@ -6,6 +6,7 @@ mod gate;
 mod grpc;
 mod http2;
 mod life;
+mod progress;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -296,6 +297,7 @@ fn snapshot(backends: usize, enabled: bool) -> Snapshot {
         instance: InstanceView { number: 1, phase: InstancePhase::Started, since: Time::ZERO, budget_until: None },
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
         disabled_since: None,
+        trial: false,
         doubt: None,
         history: Arc::default(),
     }

@@ -44,6 +44,12 @@ impl World for Actors {
         self.0.applied.set(self.0.applied.get() + 1);
     }
 
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
+    fn report_hang(&self, _: &Hang<'_>) {}
+
     fn in_flight(&self) -> u64 {
         self.0.in_flight.get()
     }

@@ -173,7 +173,7 @@ impl Ground<'_> {
         Some((Kind::Metric(check), name.to_owned(), subject))
     }
 
-    fn selector(&mut self, text: &str, key: &str) -> Option<MetricSelector> {
+    pub(super) fn selector(&mut self, text: &str, key: &str) -> Option<MetricSelector> {
         match MetricSelector::parse(text) {
             Ok(selector) => Some(selector),
             Err(why) => {
@@ -193,7 +193,7 @@ impl Ground<'_> {
     }
 
     /// The page a metric is on. The upstream's own is the model server's word.
-    fn page(&mut self, typed: Option<&str>) -> Option<(MetricsPage, Subject)> {
+    pub(super) fn page(&mut self, typed: Option<&str>) -> Option<(MetricsPage, Subject)> {
         match typed {
             Some(text) => {
                 let first = self.scene.addresses.first().map(String::as_str);

@@ -1,0 +1,114 @@
+//! `golden`: labelled examples through the model server, and how many it gets right.
+//!
+//! One request at a time, all cases of the file within one attempt. Wrong answers fail the attempt by their
+//! share; a server that says it is busy (429, 503) has said nothing about its model; one that answers none of
+//! them in time has burnt the request, which the engine may hold against it. Requests carry
+//! `x-probegate-golden`, so that the server's own numbers can leave them out.
+
+mod cases;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderValue, Request, Response, StatusCode};
+
+use super::Scene;
+use crate::config::{GoldenCheck, TlsClient};
+use crate::engine::{Fault, Outcome, Reading};
+use crate::limits::CHECK_BODY_BYTES_MAX;
+use crate::net::Failure;
+use crate::net::http::{Target, fetch_watched};
+use cases::Case;
+
+/// How the cases of one attempt were answered.
+#[derive(Debug, Default)]
+struct Tally {
+    right: usize,
+    asked: usize,
+    /// The first that was wrong, and how.
+    wrong: Option<String>,
+}
+
+/// Why an attempt ended before its cases did.
+enum Broken {
+    Busy(StatusCode),
+    Failed(Failure),
+}
+
+pub(super) async fn attempt(spec: &GoldenCheck, scene: &Scene) -> Outcome {
+    let path = spec.cases.clone();
+    let cases = match scene.blocking("the cases to be read", move || cases::read(&path)).await {
+        Ok(Ok(cases)) => cases,
+        Ok(Err(reason)) => return scene.fail(Fault::Local, reason),
+        Err(outcome) => return outcome,
+    };
+    let mut tally = Tally::default();
+    let within = scene.timeout.saturating_sub(scene.elapsed()) * 9 / 10;
+    let ended = tokio::time::timeout(within, ask_all(spec, &cases, scene, &mut tally)).await;
+    match ended {
+        Ok(Err(Broken::Busy(status))) => {
+            Outcome::unknown(format!("the model server is busy ({})", status.as_u16()), scene.elapsed())
+        }
+        Ok(Err(Broken::Failed(failure))) => scene.failed(failure),
+        Err(_elapsed) if tally.asked == 0 => {
+            let within = humantime::format_duration(Duration::from_millis(within.as_millis() as u64));
+            scene.fail(Fault::Timeout, format!("no answer to a golden request within {within}"))
+        }
+        Ok(Ok(())) | Err(_) => judge(spec, &tally, cases.len(), scene),
+    }
+}
+
+async fn ask_all(spec: &GoldenCheck, cases: &[Case], scene: &Scene, tally: &mut Tally) -> Result<(), Broken> {
+    for case in cases {
+        let response = ask(spec, case, scene).await.map_err(Broken::Failed)?;
+        let status = response.status();
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) && !case.expects(status) {
+            return Err(Broken::Busy(status));
+        }
+        tally.asked += 1;
+        match case.judge(status, response.body()) {
+            Ok(()) => tally.right += 1,
+            Err(reason) => {
+                tally.wrong.get_or_insert_with(|| format!("{}: {reason}", case.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn ask(spec: &GoldenCheck, case: &Case, scene: &Scene) -> Result<Response<Bytes>, Failure> {
+    let uri = format!("http://{}{}", spec.address, case.path);
+    let uri = uri.parse().map_err(|_| Failure::local(format!("the path of {} is malformed", case.name)))?;
+    let target = Target::of(&uri, &TlsClient::default())?;
+    let mut request = Request::builder().method(case.method.clone()).uri(uri).header("x-probegate-golden", "1");
+    for (name, value) in &case.headers {
+        if name != HOST {
+            request = request.header(name, value);
+        }
+    }
+    if case.is_json && !case.headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
+        request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    let request = request
+        .body(Bytes::from(case.body.clone()))
+        .map_err(|_| Failure::local(format!("the request of {} is malformed", case.name)))?;
+    fetch_watched(&target, request, CHECK_BODY_BYTES_MAX, &|what| scene.waiting_for(what)).await
+}
+
+fn judge(spec: &GoldenCheck, tally: &Tally, all: usize, scene: &Scene) -> Outcome {
+    // At least one was asked: a file without cases is refused, and a timeout before the first is another end.
+    let accuracy = tally.right as f64 / tally.asked.max(1) as f64;
+    let reading = Reading { value: Some(accuracy), ..Reading::default() };
+    let unasked = if tally.asked < all { format!(", {} not asked in time", all - tally.asked) } else { String::new() };
+    let said = format!("{} of {} right{unasked}", tally.right, tally.asked);
+    if spec.min_accuracy <= accuracy {
+        return scene.pass().remark(said).reading(reading);
+    }
+    let wrong = tally.wrong.as_deref().unwrap_or_default();
+    let least = (spec.min_accuracy * 1000.0).round() / 10.0;
+    scene.fail(Fault::Answer, format!("{said}, at least {least} % must be; {wrong}")).reading(reading)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! Golden requests against servers that are right, wrong, busy, silent and gone.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::checks::tests::{collectors, run_on};
+use crate::config::Kind;
+use crate::engine::Verdict;
+use crate::net::peer::{self, Then, raw, respond};
+
+const CASES: &str = r#"{"cases":[
+  {"name":"x-4","request":{"path":"/predict","body":{"x":4}},"expect":{"pointer":"/label","equals":"even"}},
+  {"name":"x-5","request":{"path":"/predict","body":{"x":5}},"expect":{"pointer":"/label","equals":"odd"}}
+]}"#;
+
+/// A file of cases that is gone with the test.
+struct Cases(tempfile::TempDir);
+
+impl Cases {
+    fn new(text: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("golden.json"), text).unwrap();
+        Self(directory)
+    }
+
+    async fn ask(&self, address: &str, min_accuracy: f64) -> Outcome {
+        let cases: PathBuf = self.0.path().join("golden.json");
+        let check = GoldenCheck { address: address.to_owned(), cases, min_accuracy, only_when_idle: None };
+        run_on(&collectors(vec![Kind::Golden(check)]), 0).await
+    }
+}
+
+fn accuracy(outcome: &Outcome) -> Option<f64> {
+    outcome.reading.and_then(|reading| reading.value)
+}
+
+#[tokio::test]
+async fn garbage_with_a_200_fails_by_its_accuracy_and_names_the_case() {
+    let cases = Cases::new(CASES);
+    let address = peer::http(|_| respond(200, r#"{"label":"even"}"#)).await;
+    let outcome = cases.ask(&address, 0.8).await;
+    assert_eq!(outcome.verdict, Verdict::Fail(Fault::Answer));
+    assert_eq!(outcome.reason, r#"1 of 2 right, at least 80 % must be; x-5: /label was "even", expected "odd""#);
+    assert_eq!(accuracy(&outcome), Some(0.5));
+    let outcome = cases.ask(&address, 0.5).await;
+    assert_eq!((outcome.verdict, accuracy(&outcome)), (Verdict::Pass, Some(0.5)));
+}
+
+#[tokio::test]
+async fn a_busy_server_has_said_nothing_and_a_failing_one_is_wrong() {
+    let cases = Cases::new(CASES);
+    let address = peer::http(|_| respond(429, "")).await;
+    let outcome = cases.ask(&address, 0.5).await;
+    assert_eq!((outcome.verdict, accuracy(&outcome)), (Verdict::Unknown, None));
+    let address = peer::http(|_| respond(500, "")).await;
+    let outcome = cases.ask(&address, 0.5).await;
+    assert_eq!((outcome.verdict, accuracy(&outcome)), (Verdict::Fail(Fault::Answer), Some(0.0)));
+}
+
+#[tokio::test]
+async fn a_silent_server_burns_the_request_and_a_gone_one_refuses_it() {
+    let cases = Cases::new(CASES);
+    let silent = raw("", Then::Hold).await;
+    assert_eq!(cases.ask(&silent.address, 0.5).await.verdict, Verdict::Fail(Fault::Timeout));
+    let address = format!("127.0.0.1:{}", peer::closed_port().await);
+    assert_eq!(cases.ask(&address, 0.5).await.verdict, Verdict::Fail(Fault::Refused));
+}
+
+#[tokio::test]
+async fn cases_that_cannot_be_read_are_our_own_fault() {
+    let cases = Cases::new("{");
+    let outcome = cases.ask("127.0.0.1:1", 0.5).await;
+    assert_eq!(outcome.verdict, Verdict::Fail(Fault::Local));
+    assert!(outcome.reason.contains("golden.json: EOF"), "{}", outcome.reason);
+}

@@ -1,0 +1,72 @@
+//! `progress`: reads what the engine judges hangs by, beside the traffic that it sees anyway.
+//!
+//! A counter from a metrics page, the CPU time of processes. It judges neither: that the page is silent, that
+//! a counter stands still, mean something only together with pending work, and that the engine knows.
+
+use std::time::Duration;
+
+use super::metric::{Series, Value};
+use super::proc::Proc;
+use super::{BY_TRAFFIC, Scene, process};
+use crate::config::{Combine, ProcessSelect, ProgressCheck, ProgressCounter};
+use crate::engine::{Fault, Outcome, Reading};
+use crate::scrape::Scraper;
+
+/// The kernel shows CPU time in hundredths of a second, whatever it counts in (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
+/// A page that somebody else fetched so lately is as good as a new one.
+const PAGE_AGE: Duration = Duration::from_millis(250);
+
+pub(super) async fn attempt(spec: &ProgressCheck, scraper: Option<&Scraper>, scene: &Scene) -> Outcome {
+    let mut reading = Reading::default();
+    let mut remarks = Vec::new();
+    if let Some((select, _)) = &spec.process {
+        match cpu_time(select.clone(), scene).await {
+            Ok(cpu) => reading.cpu = Some(cpu),
+            Err(reason) => remarks.push(reason),
+        }
+    }
+    let Some(counter) = &spec.counter else {
+        remarks.push(BY_TRAFFIC.to_owned());
+        return scene.pass().reading(reading).remark(remarks.join("; "));
+    };
+    let Some(scraper) = scraper else { return Outcome::unknown("no metrics page to read", scene.elapsed()) };
+    let within = scene.timeout.saturating_sub(scene.elapsed()) * 9 / 10;
+    let silent = format!("the metrics page of {} is silent", scraper.whom());
+    // The frame's own deadline would take the CPU reading with it.
+    match tokio::time::timeout(within, scraper.page(PAGE_AGE, scene.timeout)).await {
+        Err(_elapsed) => scene.fail(Fault::Timeout, silent).reading(reading),
+        Ok(Err(reason)) => Outcome::unknown(reason, scene.elapsed()),
+        Ok(Ok(page)) => {
+            reading.age = scene.clock.now().since(page.fetched_at);
+            match value(&Series::of(&page, &counter.selector, Combine::Sum), counter) {
+                Ok(value) => {
+                    reading.value = Some(value);
+                    remarks.push(format!("{} is {value}", counter.name));
+                    scene.pass().reading(reading).remark(remarks.join("; "))
+                }
+                Err(reason) => Outcome::unknown(reason, scene.elapsed()),
+            }
+        }
+    }
+}
+
+fn value(series: &Series, counter: &ProgressCounter) -> Result<f64, String> {
+    match series.value {
+        Value::Number(value) => Ok(value),
+        Value::NotANumber => Err(format!("{} is NaN", counter.name)),
+        Value::Absent => Err(format!("{} is not on the metrics page", counter.name)),
+    }
+}
+
+async fn cpu_time(select: ProcessSelect, scene: &Scene) -> Result<Duration, String> {
+    let read = move || {
+        let found = process::select_processes(&Proc::here(), std::process::id(), &select)?;
+        Ok(found.iter().map(|stat| stat.cpu_ticks).fold(0, u64::saturating_add))
+    };
+    let read: Result<u64, String> = scene.blocking("/proc to be read", read).await.map_err(|outcome| outcome.reason)?;
+    read.map(|ticks| TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX)))
+}
+
+#[cfg(test)]
+mod tests;

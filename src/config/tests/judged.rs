@@ -1,0 +1,76 @@
+//! `progress`, `outcomes` and `golden` as typed, and what may not decide liveness.
+
+use super::*;
+use crate::engine::{OutcomesPlan, TrafficRule};
+
+#[test]
+fn progress_is_a_text_or_a_table_and_its_golden_check_is_found_by_name() {
+    let config = with(
+        "[checks.a]\nprogress = \"90s\"\n[checks.b]\n\
+        progress = { counter = 'n{path=\"/predict\"}', counter_lag = \"7s\", process = \"python\", golden = \"g\" }\n\
+        [checks.g]\ngolden = \"golden.json\"",
+    )
+    .expect("whole");
+    let short = life(&config, "a").progress().expect("progress");
+    assert_eq!((short.stall_after, short.counter.as_ref(), short.golden), (Duration::from_secs(90), None, None));
+    let long = life(&config, "b").progress().expect("progress");
+    assert_eq!(long.stall_after, crate::limits::STALL_AFTER);
+    let counter = long.counter.as_ref().expect("a counter");
+    assert_eq!((counter.name.as_str(), counter.lag), ("n{path=\"/predict\"}", Duration::from_secs(7)));
+    assert_eq!(long.cpu.as_deref(), Some("python"));
+    let golden = long.golden.expect("golden");
+    assert_eq!(config.engine.checks[golden.index()].name, "g");
+}
+
+#[test]
+fn outcomes_need_nothing_and_take_everything() {
+    let config = with(
+        "[checks.a]\noutcomes = {}\n[checks.b]\n\
+        outcomes = { min_success = \"90%\", window = \"10s\", min_requests = 3 }",
+    )
+    .expect("whole");
+    assert_eq!(life(&config, "a").rule, Some(TrafficRule::Outcomes(OutcomesPlan::default())));
+    let plan = OutcomesPlan { min_success_permille: 900, window: Duration::from_secs(10), min_requests: 3 };
+    assert_eq!(life(&config, "b").rule, Some(TrafficRule::Outcomes(plan)));
+}
+
+#[test]
+fn golden_takes_its_time_and_its_file_lies_beside_the_configuration() {
+    let config = with("[checks.g]\ngolden = { cases = \"golden.json\", only_when_idle = \"30s\" }").expect("whole");
+    let golden = life(&config, "g");
+    assert_eq!((golden.interval, golden.timeout), (crate::limits::GOLDEN_INTERVAL, crate::limits::GOLDEN_TIMEOUT));
+    assert_eq!(golden.only_when_idle, Some(Duration::from_secs(30)));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_its_place() {
+    for (typed, why) in [
+        ("progress = { stall_after = \"0s\" }", "found 0"),
+        ("progress = { counter = \"9a\" }", "the metric's name is not one"),
+        ("progress = { counter_lag = \"1s\" }", "means nothing without a `counter`"),
+        ("progress = { golden = \"nobody\" }", "the name of a golden check"),
+        ("progress = { golden = \"upstream\" }", "names a check of another kind"),
+        ("outcomes = { min_requests = 0 }", "at least 1"),
+        ("outcomes = { min_success = \"120%\" }", "checks.a.outcomes.min_success"),
+        ("golden = { cases = \"c.json\", min_accuracy = 1.5 }", "0 to 1"),
+    ] {
+        let found = problems(&format!("[checks.a]\n{typed}"));
+        assert!(found.contains(why), "{typed}: {found}");
+    }
+}
+
+#[test]
+fn load_and_golden_requests_never_decide_liveness_alone() {
+    let health = |member: &str, more: &str| {
+        format!(
+            "[health]\nrequire = [\"{member}\"]\n[checks.golden]\ngolden = \"c.json\"\n[checks.queue]\n\
+            metric = {{ name = \"vllm:num_requests_waiting\", max = 50 }}\n{more}"
+        )
+    };
+    assert!(problems(&health("golden", "")).contains("would let wrong answers alone restart"));
+    assert!(problems(&health("queue", "")).contains("busy is not dead"));
+    let group = |word: &str| format!("[groups.both]\n{word} = [\"golden\", \"alive\"]");
+    assert!(problems(&health("both", &group("all"))).contains("would let wrong answers alone restart"));
+    assert!(with(&health("both", &group("any"))).is_ok());
+    assert!(problems(&health("loads", "[groups.loads]\nany = [\"queue\"]")).contains("busy is not dead"));
+}

@@ -1,0 +1,195 @@
+//! Checks that are judged by the traffic: samples and readings in, their states out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::check::Check;
+use super::evidence::{Fault, Outcome, Verdict};
+use super::outcomes::Outcomes;
+use super::plan::{CheckId, CheckPlan, Plan, TrafficRule};
+use super::snapshot::{Changed, CheckState};
+use super::stall::{Class, Stall};
+use super::time::Time;
+use super::traffic::Traffic;
+use super::{Engine, check_id};
+
+/// What a check that is judged by the traffic remembers of the present model server.
+#[derive(Debug)]
+pub(super) enum Watch {
+    Outcomes(Box<Outcomes>),
+    Progress(Box<Stall>),
+}
+
+impl Watch {
+    fn of(rule: &TrafficRule) -> Self {
+        match rule {
+            TrafficRule::Outcomes(_) => Self::Outcomes(Box::default()),
+            TrafficRule::Progress(_) => Self::Progress(Box::default()),
+        }
+    }
+}
+
+/// The checks that have such a rule.
+pub(super) fn ruled(plan: &Plan) -> Vec<CheckId> {
+    (0..plan.checks.len()).filter(|&index| plan.checks[index].rule.is_some()).map(check_id).collect()
+}
+
+impl Engine {
+    pub(super) fn take_traffic(&mut self, sample: Traffic) {
+        self.flow.told(self.now, sample, self.doubt.is_starved());
+        for at in 0..self.ruled.len() {
+            self.judge_by_traffic(self.ruled[at]);
+        }
+    }
+
+    fn judge_by_traffic(&mut self, id: CheckId) {
+        let plan = Arc::clone(&self.plan);
+        let check_plan = &plan.checks[id.index()];
+        let Some(rule) = &check_plan.rule else { return };
+        let (now, starved) = (self.now, self.doubt.is_starved());
+        let golden = check_plan.progress().and_then(|progress| progress.golden);
+        let golden = golden.map(|golden| self.checks[golden.index()].golden).unwrap_or_default();
+        let check = &mut self.checks[id.index()];
+        let before = check.standing();
+        let mut look = false;
+        if let Some(why) = self.flow.blindness(now, starved) {
+            check.cannot_judge(now, why);
+        } else {
+            match (check.watch.get_or_insert_with(|| Watch::of(rule)), rule) {
+                (Watch::Progress(stall), TrafficRule::Progress(plan)) => {
+                    let judged = stall.judge(now, plan, &self.flow, golden);
+                    look = judged.look;
+                    let remarkable = matches!(judged.class, Class::Stuck | Class::Withheld);
+                    check.judged(now, judged.class == Class::Stalled, remarkable, false, judged.reason);
+                }
+                (Watch::Outcomes(outcomes), TrafficRule::Outcomes(plan)) => {
+                    let traffic = self.flow.latest();
+                    let judged = outcomes.judge(now, plan, traffic, check_plan.success_threshold);
+                    check.judged(now, judged.down, judged.trial, judged.trial, judged.reason);
+                }
+                // A check of another kind is another check, and starts with nothing.
+                (watch, rule) => *watch = Watch::of(rule),
+            }
+        }
+        let changed = check.standing() != before;
+        let remark = check.new_remark(before);
+        if look {
+            self.checks[id.index()].plan_attempt(now);
+            self.begin_due(id);
+        }
+        if changed {
+            self.refresh(id, "");
+            if let Some(remark) = remark {
+                let name = Changed::Check(check_plan.name.clone());
+                self.tell(name, CheckState::Up.as_str(), CheckState::Up.as_str(), &remark);
+            }
+        } else {
+            // Nothing that is worth telling: only fresher.
+            self.views[id.index()] = None;
+            let wake = self.checks[id.index()].wake(check_plan, self.instance.started_at());
+            self.schedule.set(id.0, wake);
+        }
+    }
+
+    /// An attempt of a check that is judged by the traffic: what it read is evidence for the next sample.
+    pub(super) fn take_reading(&mut self, id: CheckId, started: Time, outcome: &Outcome) {
+        let plan = Arc::clone(&self.plan);
+        let Some(rule) = &plan.checks[id.index()].rule else { return };
+        let check = &mut self.checks[id.index()];
+        check.ended();
+        if let (Watch::Progress(stall), TrafficRule::Progress(plan)) =
+            (check.watch.get_or_insert_with(|| Watch::of(rule)), rule)
+        {
+            match (outcome.verdict, outcome.reading) {
+                (Verdict::Fail(Fault::Timeout), reading) => {
+                    stall.take_failure(started, true, &outcome.reason);
+                    stall.take_cpu_reading(self.now, reading.unwrap_or_default(), plan);
+                }
+                (_, Some(reading)) => stall.take_reading(self.now, started, reading, plan, &self.flow),
+                (_, None) => stall.take_failure(started, false, &outcome.reason),
+            }
+        }
+    }
+
+    /// A golden request was answered well: a trial of the model server as good as a real one.
+    pub(super) fn golden_answered_well(&mut self) {
+        for &id in &self.ruled {
+            if let Some(Watch::Outcomes(outcomes)) = &mut self.checks[id.index()].watch {
+                outcomes.answered_well();
+            }
+        }
+    }
+
+    /// Whether an attempt that is due has to wait, for real requests say enough; it is asked again soon.
+    pub(super) fn postpone(&mut self, id: CheckId) -> bool {
+        /// How soon it is asked again.
+        const SOON: Duration = Duration::from_secs(1);
+        let Some(idle) = self.plan.checks[id.index()].only_when_idle else { return false };
+        let check = &mut self.checks[id.index()];
+        if !check.is_due(self.now) || !self.flow.succeeded_within(self.now, idle) || !check.is_up() {
+            return false;
+        }
+        check.renew(self.now);
+        check.plan_attempt(self.now + SOON);
+        true
+    }
+
+    // For the report.
+
+    /// How long work has been pending without progress, by the check that has seen it for longest.
+    pub fn stalled_for(&self) -> Duration {
+        self.ruled
+            .iter()
+            .filter_map(|&id| self.stall(id))
+            .map(|stall| stall.silent_for(self.now))
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The last readings of a `progress` check's counter, oldest first; empty for any other check.
+    pub fn counter_readings(&self, id: CheckId) -> Vec<(Time, f64)> {
+        self.stall(id).map(|stall| stall.history().collect()).unwrap_or_default()
+    }
+
+    /// The traffic as last told.
+    pub const fn traffic(&self) -> &Traffic {
+        self.flow.latest()
+    }
+
+    /// Whether any check is judged by the traffic or waits for it to rest.
+    pub fn wants_traffic(&self) -> bool {
+        !self.ruled.is_empty() || self.plan.checks.iter().any(|check| check.only_when_idle.is_some())
+    }
+
+    fn stall(&self, id: CheckId) -> Option<&Stall> {
+        match self.checks.get(id.index())?.watch.as_ref()? {
+            Watch::Progress(stall) => Some(stall),
+            Watch::Outcomes(_) => None,
+        }
+    }
+}
+
+impl Check {
+    /// Whether something that it is to read has never been read from the present model server.
+    pub(super) fn wants_first_reading(&self, plan: &CheckPlan) -> bool {
+        match (plan.progress(), &self.watch) {
+            (Some(progress), Some(Watch::Progress(stall))) => stall.lacks_a_reading(progress),
+            (Some(progress), _) => progress.has_witness(),
+            (None, _) => false,
+        }
+    }
+
+    /// Notes how an attempt that sends a request of ours ended, for whoever judges silence by it.
+    pub(super) fn note_answer(&mut self, started: Time, now: Time, verdict: Verdict) {
+        match verdict {
+            Verdict::Fail(Fault::Timeout) => {
+                self.golden.unanswered_since.get_or_insert(started);
+                self.golden.burnt_at = Some(now);
+            }
+            Verdict::Pass | Verdict::Fail(Fault::Answer) => {
+                self.golden = super::stall::Golden { answered_at: Some(now), ..Default::default() };
+            }
+            Verdict::Fail(_) | Verdict::Unknown => {}
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Whether the answers are good: a server that answers, and whose every answer is a failure.
+//!
+//! Owns one `outcomes` check: a window of ends, a floor of requests below which nothing is said, and the way
+//! back. After a verdict and a pause the check lets single trial requests decide (half-open), and each trial
+//! that fails doubles the next pause.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::plan::OutcomesPlan;
+use super::time::Time;
+use super::traffic::Traffic;
+use crate::limits::{OUTCOMES_PAUSE, OUTCOMES_PAUSE_MAX};
+
+/// Steps that a window is cut into, so that its length costs nothing.
+const STEPS: u32 = 64;
+
+/// What one `outcomes` check remembers of the present model server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcomes {
+    /// Ends by the step they fell into, oldest first: when it began, good ones, bad ones.
+    ends: VecDeque<(Time, u64, u64)>,
+    /// The plane's counts as last seen.
+    seen: Option<(u64, u64)>,
+    breaker: Breaker,
+    /// Trials in a row that failed.
+    failed_trials: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Breaker {
+    #[default]
+    Closed,
+    Open {
+        until: Time,
+        reason: String,
+    },
+    /// Single trials decide; so many were good.
+    HalfOpen {
+        good: u64,
+        reason: String,
+    },
+}
+
+/// One judgement.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Judged {
+    pub(super) down: bool,
+    /// One request at a time may pass.
+    pub(super) trial: bool,
+    pub(super) reason: String,
+}
+
+impl Outcomes {
+    /// Judges at `now`, after a sample. `successes`: so many good trials end the trial.
+    pub(super) fn judge(&mut self, now: Time, plan: &OutcomesPlan, traffic: &Traffic, successes: u32) -> Judged {
+        let (good, bad) = self.news(traffic);
+        match &mut self.breaker {
+            Breaker::Closed => {
+                self.note(now, plan, good, bad);
+                if let Some(reason) = self.complaint(plan) {
+                    self.failed_trials = 0;
+                    self.breaker = Breaker::Open { until: now + self.pause(), reason };
+                }
+            }
+            Breaker::Open { until, reason } if *until <= now => {
+                self.breaker = Breaker::HalfOpen { good: 0, reason: std::mem::take(reason) };
+            }
+            // What was under way when the gate closed ends now and says nothing new.
+            Breaker::Open { .. } => {}
+            Breaker::HalfOpen { reason, .. } if bad > 0 => {
+                let reason = std::mem::take(reason);
+                self.failed_trials = self.failed_trials.saturating_add(1);
+                self.breaker = Breaker::Open { until: now + self.pause(), reason };
+            }
+            Breaker::HalfOpen { good: so_far, .. } => {
+                *so_far += good;
+                if u64::from(successes) <= *so_far {
+                    self.ends.clear();
+                    self.failed_trials = 0;
+                    self.breaker = Breaker::Closed;
+                }
+            }
+        }
+        self.shown()
+    }
+
+    /// A golden request was answered well: as good as a trial.
+    pub(super) fn answered_well(&mut self) {
+        if !matches!(self.breaker, Breaker::Closed) {
+            *self = Self { seen: self.seen, ..Self::default() };
+        }
+    }
+
+    fn shown(&self) -> Judged {
+        match &self.breaker {
+            Breaker::Closed => {
+                let (good, bad) = self.sums();
+                Judged { down: false, trial: false, reason: format!("{good} of {} requests ended well", good + bad) }
+            }
+            Breaker::Open { reason, .. } => Judged { down: true, trial: false, reason: reason.clone() },
+            Breaker::HalfOpen { reason, .. } => {
+                Judged { down: false, trial: true, reason: format!("on trial, one request at a time: {reason}") }
+            }
+        }
+    }
+
+    /// What ended since the last sample. Counts that went back begin anew.
+    fn news(&mut self, traffic: &Traffic) -> (u64, u64) {
+        let now = (traffic.succeeded, traffic.failed);
+        let (good, bad) = self.seen.replace(now).unwrap_or(now);
+        (now.0.saturating_sub(good), now.1.saturating_sub(bad))
+    }
+
+    fn note(&mut self, now: Time, plan: &OutcomesPlan, good: u64, bad: u64) {
+        while self.ends.front().is_some_and(|(at, ..)| plan.window < now.since(*at)) {
+            self.ends.pop_front();
+        }
+        if good + bad == 0 {
+            return;
+        }
+        match self.ends.back_mut() {
+            Some(last) if now.since(last.0) < plan.window / STEPS => {
+                last.1 += good;
+                last.2 += bad;
+            }
+            _ => self.ends.push_back((now, good, bad)),
+        }
+    }
+
+    fn sums(&self) -> (u64, u64) {
+        self.ends.iter().fold((0, 0), |sum, (_, good, bad)| (sum.0 + good, sum.1 + bad))
+    }
+
+    fn complaint(&self, plan: &OutcomesPlan) -> Option<String> {
+        let (good, bad) = self.sums();
+        let all = good + bad;
+        if all < u64::from(plan.min_requests) || u64::from(plan.min_success_permille) * all <= good * 1000 {
+            return None;
+        }
+        let least = f64::from(plan.min_success_permille) / 10.0;
+        let window = super::view::span(plan.window);
+        Some(format!("{bad} of the last {all} requests failed within {window}; at least {least} % must end well"))
+    }
+
+    fn pause(&self) -> Duration {
+        OUTCOMES_PAUSE.saturating_mul(1 << self.failed_trials.min(16)).min(OUTCOMES_PAUSE_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> OutcomesPlan {
+        OutcomesPlan { min_success_permille: 500, window: Duration::from_secs(30), min_requests: 10 }
+    }
+
+    fn at(outcomes: &mut Outcomes, second: u64, succeeded: u64, failed: u64) -> Judged {
+        let traffic = Traffic { succeeded, failed, ..Traffic::default() };
+        outcomes.judge(Time::from_secs(second), &plan(), &traffic, 1)
+    }
+
+    #[test]
+    fn below_the_floor_nothing_is_said_and_at_the_floor_it_is() {
+        let mut outcomes = Outcomes::default();
+        assert!(!at(&mut outcomes, 1, 0, 0).down);
+        assert!(!at(&mut outcomes, 2, 0, 9).down);
+        let judged = at(&mut outcomes, 3, 0, 10);
+        assert!(judged.down);
+        assert_eq!(judged.reason, "10 of the last 10 requests failed within 30s; at least 50 % must end well");
+    }
+
+    #[test]
+    fn old_failures_are_forgotten_and_half_good_is_good_enough() {
+        let mut outcomes = Outcomes::default();
+        at(&mut outcomes, 1, 0, 0);
+        at(&mut outcomes, 2, 0, 9);
+        assert!(!at(&mut outcomes, 40, 0, 18).down);
+        assert!(!at(&mut outcomes, 41, 9, 18).down);
+    }
+
+    #[test]
+    fn one_trial_at_a_time_decides_the_way_back_and_a_failed_one_doubles_the_pause() {
+        let mut outcomes = Outcomes::default();
+        at(&mut outcomes, 1, 0, 0);
+        assert!(at(&mut outcomes, 2, 0, 10).down);
+        assert!(at(&mut outcomes, 6, 0, 14).down, "stragglers say nothing new");
+        let trial = at(&mut outcomes, 7, 0, 14);
+        assert!(trial.trial && !trial.down);
+        assert!(at(&mut outcomes, 8, 0, 15).down);
+        assert!(at(&mut outcomes, 17, 0, 15).down);
+        assert!(at(&mut outcomes, 18, 0, 15).trial);
+        assert_eq!(
+            at(&mut outcomes, 19, 1, 15),
+            Judged { down: false, trial: false, reason: "0 of 0 requests ended well".to_owned() }
+        );
+    }
+}

@@ -1,0 +1,316 @@
+//! Whether the model server hangs: work pending, and nothing moving, for too long.
+//!
+//! Owns one `progress` check's reading of the evidence: the traffic's silence, the server's own counter, the
+//! CPU time of its processes, the golden request. A verdict needs every kind that is configured to agree.
+//! It refuses to take slowness, idleness, an overload's remains or a missing page for a hang; what keeps it
+//! from a verdict it says.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::plan::ProgressPlan;
+use super::time::Time;
+use super::traffic::{Flow, Reading};
+use super::view::span;
+use crate::limits::{CPU_QUIET_PERMILLE, READINGS, STALL_HOLD, STALL_LOOK};
+
+/// What one `progress` check remembers of the present model server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stall {
+    /// When it was first judged.
+    born: Option<Time>,
+    page: Page,
+    /// The counter's last reading, and when a movement of it was last seen.
+    counter: Option<(Time, f64)>,
+    counter_moved: Option<Time>,
+    cpu: Option<(Time, Duration)>,
+    cpu_moved: Option<Time>,
+    /// Readings of the counter, newest last.
+    history: VecDeque<(Time, f64)>,
+    /// When the last attempt began.
+    looked: Option<Time>,
+    condemned: Option<Condemned>,
+    silent_since: Option<Time>,
+}
+
+/// What became of the last attempt to read the page or the processes.
+#[derive(Clone, Debug, Default)]
+enum Page {
+    #[default]
+    Unread,
+    Read,
+    /// No answer in time, from the attempt that began then.
+    Silent {
+        asked: Time,
+    },
+    /// An answer without what was asked for, or none to be had.
+    Unreadable(String),
+}
+
+#[derive(Clone, Debug)]
+struct Condemned {
+    at: Time,
+    reason: String,
+}
+
+/// What is known of the golden request that a `progress` check names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Golden {
+    /// Since when it has gone without an answer.
+    pub(super) unanswered_since: Option<Time>,
+    /// When the last attempt without an answer ended.
+    pub(super) burnt_at: Option<Time>,
+    pub(super) answered_at: Option<Time>,
+}
+
+/// The class of a judgement; a change of it is worth showing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Class {
+    Idle,
+    Moving,
+    /// Silent with work pending, and not yet for too long.
+    Silent,
+    /// Silent for too long, and something speaks against a hang.
+    Withheld,
+    /// One request is silent beside others that move.
+    Stuck,
+    Stalled,
+}
+
+/// One judgement.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) class: Class,
+    /// For a person.
+    pub(super) reason: String,
+    /// A reading is wanted now.
+    pub(super) look: bool,
+}
+
+impl Stall {
+    /// Judges at `now`. Call it with each sample and each reading.
+    pub(super) fn judge(&mut self, now: Time, plan: &ProgressPlan, flow: &Flow, golden: Golden) -> Judged {
+        let born = *self.born.get_or_insert(now);
+        let moved = [flow.latest().last_byte, self.counter_moved, self.cpu_moved, golden.answered_at];
+        let moved = moved.into_iter().flatten().max().unwrap_or_default();
+        if let Some(judged) = self.still_condemned(now, moved, flow) {
+            return judged;
+        }
+        // A golden request of ours is work like any other where a second witness can agree.
+        let ours = golden.unanswered_since.filter(|_| plan.has_witness());
+        let Some(pending) = [flow.pending_since(), ours].into_iter().flatten().min() else {
+            self.silent_since = None;
+            return judged(Class::Idle, "nothing is pending: silence says nothing");
+        };
+        let stall_after = plan.stall_after.max(flow.latest().patience);
+        let since = [pending, moved, flow.busy_until(), flow.sighted_since(), born].into_iter().max().unwrap_or(now);
+        self.silent_since = (since < now).then_some(since);
+        let silent = now.since(since);
+        if silent < stall_after {
+            let look = self.wants_look(now, since, plan, stall_after);
+            return Judged { look, ..self.not_yet(now, moved, flow, stall_after) };
+        }
+        let objections = self.objections(since, since + stall_after, plan, golden);
+        if objections.is_empty() {
+            let reason = self.sentence(now, since, plan, flow, golden);
+            self.condemned = Some(Condemned { at: now, reason: reason.clone() });
+            return Judged { class: Class::Stalled, reason, look: false };
+        }
+        let look = self.wants_look(now, since, plan, stall_after);
+        let reason = format!("silent for {} with work pending, but {}", span(silent), objections.join(" and "));
+        Judged { class: Class::Withheld, reason, look }
+    }
+
+    /// A verdict stands until something moves: that its clients have left does not mend the server. With
+    /// nobody asking for long enough it is tried again.
+    fn still_condemned(&mut self, now: Time, moved: Time, flow: &Flow) -> Option<Judged> {
+        let condemned = self.condemned.as_ref()?;
+        let at = condemned.at;
+        let tried_again =
+            flow.idle_since().is_some_and(|idle| STALL_HOLD <= now.since(idle.max(at))) || at < flow.sighted_since();
+        if at < moved || tried_again {
+            self.condemned = None;
+            self.born = Some(now);
+            return None;
+        }
+        Some(Judged { class: Class::Stalled, reason: condemned.reason.clone(), look: false })
+    }
+
+    fn not_yet(&self, now: Time, moved: Time, flow: &Flow, stall_after: Duration) -> Judged {
+        let traffic = flow.latest();
+        if now < flow.busy_until() && moved + STALL_LOOK < now {
+            let left = span(flow.busy_until().since(now));
+            return judged(
+                Class::Silent,
+                &format!("silent, and up to {left} of work are left over from clients that gave up"),
+            );
+        }
+        let quietest = traffic.quietest_since.map_or(Duration::ZERO, |since| now.since(since));
+        if stall_after <= quietest && now.since(moved) < stall_after {
+            let silent = span(quietest);
+            let of = traffic.in_flight;
+            return judged(Class::Stuck, &format!("one of {of} requests is silent for {silent} while others move"));
+        }
+        if now.since(moved) < STALL_LOOK * 2 {
+            return judged(Class::Moving, "moving");
+        }
+        judged(Class::Silent, &format!("{} pending, silent until now", requests(traffic.in_flight)))
+    }
+
+    /// What is configured and does not say "hang" for the time from `since` to `due`.
+    fn objections(&self, since: Time, due: Time, plan: &ProgressPlan, golden: Golden) -> Vec<String> {
+        let mut objections = Vec::new();
+        let silent_page = matches!(self.page, Page::Silent { asked } if since <= asked);
+        if let Some(counter) = &plan.counter {
+            let covered = self.counter.is_some_and(|(at, _)| due + counter.lag <= at);
+            match (&self.page, self.counter) {
+                _ if self.counter.is_some() && silent_page => {}
+                (Page::Unreadable(why), _) => objections.push(format!("its counter says nothing: {why}")),
+                (_, None) => objections.push(format!("its counter {} has never been read", counter.name)),
+                (_, Some(_)) if covered => {}
+                _ => objections.push("its counter is to be read once more".to_owned()),
+            }
+        }
+        if plan.cpu.is_some() {
+            match self.cpu {
+                None => objections.push("the CPU time of its processes cannot be read".to_owned()),
+                Some((at, _)) if since <= at => {}
+                Some(_) => objections.push("the CPU time of its processes is to be read once more".to_owned()),
+            }
+        }
+        if plan.golden.is_some() && golden.burnt_at.is_none_or(|at| at < since) {
+            objections.push("the golden request has not gone unanswered".to_owned());
+        }
+        objections
+    }
+
+    /// Whether a witness has never said anything.
+    pub(super) const fn lacks_a_reading(&self, plan: &ProgressPlan) -> bool {
+        plan.counter.is_some() && self.counter.is_none() || plan.cpu.is_some() && self.cpu.is_none()
+    }
+
+    /// Whether a reading is wanted: soon after silence began, once more when a late page has caught up, and at
+    /// the end.
+    fn wants_look(&self, now: Time, since: Time, plan: &ProgressPlan, stall_after: Duration) -> bool {
+        if !plan.has_witness() {
+            return false;
+        }
+        let lag = plan.counter.as_ref().map_or(Duration::ZERO, |counter| counter.lag);
+        let wanted = [since + STALL_LOOK, since + STALL_LOOK + lag, since + stall_after + lag];
+        wanted.into_iter().any(|at| at <= now && self.looked.is_none_or(|looked| looked < at))
+    }
+
+    // Readings.
+
+    /// Takes what an attempt that began at `started` read.
+    pub(super) fn take_reading(
+        &mut self,
+        now: Time,
+        started: Time,
+        reading: Reading,
+        plan: &ProgressPlan,
+        flow: &Flow,
+    ) {
+        self.looked = Some(started);
+        self.page = Page::Read;
+        let at = Time::ZERO + now.since(Time::ZERO + reading.age);
+        if let Some(plan) = &plan.counter {
+            match reading.value {
+                Some(value) => self.take_counter(at, value, plan.lag, flow),
+                None => self.page = Page::Unreadable(format!("{} is not on the metrics page", plan.name)),
+            }
+        }
+        self.take_cpu_reading(now, reading, plan);
+    }
+
+    /// The part of a reading that is about processes.
+    pub(super) fn take_cpu_reading(&mut self, now: Time, reading: Reading, plan: &ProgressPlan) {
+        match reading.cpu {
+            Some(cpu) => self.take_cpu(now, cpu),
+            None if plan.cpu.is_some() => self.cpu = None,
+            None => {}
+        }
+    }
+
+    /// An attempt that read nothing. `silent`: no answer in time; otherwise `why`.
+    pub(super) fn take_failure(&mut self, started: Time, silent: bool, why: &str) {
+        self.looked = Some(started);
+        self.page = if silent { Page::Silent { asked: started } } else { Page::Unreadable(why.to_owned()) };
+    }
+
+    fn take_counter(&mut self, at: Time, value: f64, lag: Duration, flow: &Flow) {
+        if self.counter.is_some_and(|(last, _)| at <= last) {
+            return;
+        }
+        if READINGS <= self.history.len() {
+            self.history.pop_front();
+        }
+        self.history.push_back((at, value));
+        let Some((before, last)) = self.counter.replace((at, value)) else { return };
+        if value == last {
+            return;
+        }
+        // What moved it may be the very work whose bytes were the last: then silence began with those. Less is a
+        // new beginning: nothing is known from before it.
+        let byte = flow.latest().last_byte.unwrap_or_default();
+        let explained = last < value && before < byte + lag && byte <= at;
+        let moved = if explained { byte.max(Time::ZERO + at.since(Time::ZERO + STALL_LOOK * 2)) } else { at };
+        self.counter_moved = self.counter_moved.max(Some(moved));
+    }
+
+    fn take_cpu(&mut self, at: Time, used: Duration) {
+        let Some((before, last)) = self.cpu.replace((at, used)) else { return };
+        let (worked, passed) = (used.saturating_sub(last).as_nanos(), at.since(before).as_nanos());
+        // Less than before: other processes.
+        if used < last || CPU_QUIET_PERMILLE * passed < worked * 1000 {
+            self.cpu_moved = Some(at);
+        }
+    }
+
+    // What people read.
+
+    /// How long work has been pending without progress.
+    pub(super) fn silent_for(&self, now: Time) -> Duration {
+        self.silent_since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// The counter's readings, oldest first.
+    pub(super) fn history(&self) -> impl Iterator<Item = (Time, f64)> {
+        self.history.iter().copied()
+    }
+
+    fn sentence(&self, now: Time, since: Time, plan: &ProgressPlan, flow: &Flow, golden: Golden) -> String {
+        let traffic = flow.latest();
+        let mut text = format!("stalled: no byte from the model server for {}", span(now.since(since)));
+        let _ = match traffic.in_flight {
+            0 => write!(text, " to the golden request"),
+            count => write!(text, " with {} pending", requests(count)),
+        };
+        if let Some(last) = traffic.last_byte.filter(|last| *last < since && flow.busy_until() == since) {
+            let _ = write!(text, " beyond the work that clients gave up on (last byte {} ago)", span(now.since(last)));
+        }
+        if let Some(counter) = &plan.counter {
+            let value = self.counter.map_or(0.0, |(_, value)| value);
+            let _ = match self.page {
+                Page::Silent { .. } => write!(text, ", its metrics page silent too ({} was {value})", counter.name),
+                _ => write!(text, ", {} frozen at {value}", counter.name),
+            };
+        }
+        if plan.cpu.is_some() {
+            text.push_str(", its processes use no CPU");
+        }
+        if golden.burnt_at.is_some() && plan.golden.is_some() {
+            text.push_str(", the golden request unanswered");
+        }
+        text
+    }
+}
+
+fn judged(class: Class, reason: &str) -> Judged {
+    Judged { class, reason: reason.to_owned(), look: false }
+}
+
+fn requests(count: u64) -> String {
+    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
+}

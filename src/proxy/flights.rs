@@ -1,0 +1,181 @@
+//! Requests in flight, one place each: when they began and when the model server last said something.
+//!
+//! Written by the worker whose requests they are, without a lock; read by whoever samples. A request beyond
+//! the last place is counted like any other and only has no place of its own.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::durations::add;
+use crate::engine::Time;
+
+/// Requests of one worker that have a place.
+const PLACES: usize = 2048;
+/// Places that are looked at for a free one.
+const LOOKS: usize = 16;
+
+/// One worker's requests in flight, and what became of those that were given up.
+pub(super) struct Flights {
+    places: Box<[Place]>,
+    /// Where the next free place may be.
+    next: AtomicUsize,
+    /// Places that have ever been taken are below this.
+    used: AtomicUsize,
+    /// Tunnels among the requests in flight: their silence says nothing.
+    tunnels: AtomicU64,
+    abandoned: AtomicU64,
+    abandoned_wait_ns: AtomicU64,
+}
+
+#[derive(Default)]
+struct Place {
+    /// When it began; 0 for a free place.
+    begun: AtomicU64,
+    /// When the model server last sent something for it.
+    last: AtomicU64,
+}
+
+/// A request's place, if it got one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight(Option<usize>);
+
+/// A request in flight, as it is reported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InFlight {
+    pub begun: Time,
+    /// When the model server last sent something for it; none if it has not.
+    pub last_byte: Option<Time>,
+}
+
+/// All of a worker's at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Overview {
+    pub(super) oldest_begun: Option<Time>,
+    pub(super) quietest_since: Option<Time>,
+}
+
+impl Flights {
+    pub(super) fn new() -> Self {
+        Self {
+            places: (0..PLACES).map(|_| Place::default()).collect(),
+            next: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
+            tunnels: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
+            abandoned_wait_ns: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn begin(&self, now: Time) -> Flight {
+        let (start, used) = (self.next.load(Relaxed), self.used.load(Relaxed));
+        let is_free = |at: &usize| self.places[*at].begun.load(Relaxed) == 0;
+        let free = (start..start + LOOKS).map(|at| at % PLACES).find(is_free);
+        let Some(at) = free.or_else(|| (used..PLACES).next()) else {
+            self.next.store((start + LOOKS) % PLACES, Relaxed);
+            return Flight(None);
+        };
+        self.places[at].last.store(0, Relaxed);
+        self.places[at].begun.store(now.as_nanos().max(1), Relaxed);
+        self.used.store(self.used.load(Relaxed).max(at + 1), Relaxed);
+        // Low places are taken again first, so that few are looked at when sampled.
+        self.next.store(if at + 1 < self.used.load(Relaxed) { at + 1 } else { 0 }, Relaxed);
+        Flight(Some(at))
+    }
+
+    /// The model server sent something that counts.
+    pub(super) fn moved(&self, flight: Flight, now: Time) {
+        if let Flight(Some(at)) = flight {
+            self.places[at].last.store(now.as_nanos(), Relaxed);
+        }
+    }
+
+    /// When the model server last sent something for it.
+    pub(super) fn last(&self, Flight(at): Flight) -> Option<Time> {
+        Some(self.places[at?].last.load(Relaxed)).filter(|last| *last > 0).map(Time::from_nanos)
+    }
+
+    pub(super) fn end(&self, flight: Flight) {
+        if let Flight(Some(at)) = flight {
+            self.places[at].begun.store(0, Relaxed);
+        }
+    }
+
+    /// It is a tunnel from now on, and has no place any more.
+    pub(super) fn becomes_tunnel(&self, flight: &mut Flight) {
+        self.end(*flight);
+        *flight = Flight(None);
+        add(&self.tunnels, 1);
+    }
+
+    pub(super) fn tunnel_ends(&self) {
+        add(&self.tunnels, u64::MAX);
+    }
+
+    pub(super) fn tunnels(&self) -> u64 {
+        self.tunnels.load(Relaxed)
+    }
+
+    /// Somebody gave up on an answer after so long.
+    pub(super) fn abandon(&self, waited: Duration) {
+        add(&self.abandoned, 1);
+        add(&self.abandoned_wait_ns, u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn abandoned(&self) -> (u64, Duration) {
+        (self.abandoned.load(Relaxed), Duration::from_nanos(self.abandoned_wait_ns.load(Relaxed)))
+    }
+
+    pub(super) fn overview(&self) -> Overview {
+        let mut all = Overview::default();
+        for flight in self.in_flight() {
+            let quiet = flight.last_byte.unwrap_or(flight.begun);
+            all.oldest_begun = Some(all.oldest_begun.map_or(flight.begun, |oldest| oldest.min(flight.begun)));
+            all.quietest_since = Some(all.quietest_since.map_or(quiet, |since| since.min(quiet)));
+        }
+        all
+    }
+
+    /// Every request that has a place.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = InFlight> {
+        self.places[..self.used.load(Relaxed)].iter().filter_map(|place| {
+            let begun = Some(place.begun.load(Relaxed)).filter(|begun| *begun > 0)?;
+            let last = Some(place.last.load(Relaxed)).filter(|last| *last > 0).map(Time::from_nanos);
+            Some(InFlight { begun: Time::from_nanos(begun), last_byte: last })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_and_the_quietest_are_told_apart() {
+        let flights = Flights::new();
+        let first = flights.begin(Time::from_secs(10));
+        let second = flights.begin(Time::from_secs(20));
+        flights.moved(first, Time::from_secs(30));
+        let overview = flights.overview();
+        assert_eq!(overview.oldest_begun, Some(Time::from_secs(10)));
+        assert_eq!(overview.quietest_since, Some(Time::from_secs(20)));
+        flights.end(first);
+        assert_eq!(flights.overview().oldest_begun, Some(Time::from_secs(20)));
+        flights.end(second);
+        assert_eq!(flights.overview().oldest_begun, None);
+    }
+
+    #[test]
+    fn places_are_taken_again_and_more_requests_than_places_do_no_harm() {
+        let flights = Flights::new();
+        for turn in 0..10_000 {
+            let flight = flights.begin(Time::from_secs(turn + 1));
+            assert!(flight.0.is_some());
+            flights.end(flight);
+        }
+        assert!(flights.used.load(Relaxed) <= 2);
+        let all: Vec<Flight> = (0..PLACES * 2).map(|_| flights.begin(Time::from_secs(1))).collect();
+        assert!(all.iter().filter(|flight| flight.0.is_some()).count() > PLACES / 2);
+        all.into_iter().for_each(|flight| flights.end(flight));
+        assert_eq!(flights.in_flight().count(), 0);
+    }
+}

@@ -173,6 +173,9 @@ pub enum Signal {
     Model,
     /// The server's process exists.
     Process,
+    /// What only real traffic shows (`progress`, `outcomes`, `golden`). The lab's requests do not reach the engine
+    /// yet, so such a check has no evidence there: it stays pending.
+    Traffic,
     /// A request through the server's own workers, behind the others.
     Work,
 }

@@ -237,6 +237,10 @@ impl RawDesign {
             .map_err(|problems| format!("probegate: {problems}"))?;
         let mut checks = Vec::new();
         for check in &config.engine.checks {
+            if check.rule.is_some() || check.kind == "golden" {
+                checks.push(Signal::Traffic);
+                continue;
+            }
             let name = self.checks.get(&check.name).map_or(check.name.as_str(), String::as_str);
             checks.push(
                 names.signal(name).map_err(|why| {

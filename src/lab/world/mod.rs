@@ -355,7 +355,7 @@ impl<'a> World<'a> {
             let sight = self.ask(now, pod, spec.checks[wanted.check.index()]);
             let (ends, sight) = match sight {
                 Sight::Good(took) | Sight::Bad(took) if now + took < wanted.deadline => (now + took, sight),
-                Sight::Refused => (now, sight),
+                Sight::Nothing | Sight::Refused => (now, sight),
                 Sight::Good(_) | Sight::Bad(_) | Sight::Silence => (wanted.deadline, Sight::Silence),
             };
             let (check, attempt) = (wanted.check, wanted.attempt);

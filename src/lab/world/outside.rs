@@ -68,6 +68,7 @@ pub(super) fn ask(signal: Signal, now: Time, pod: usize, server: &Server, depend
             Some(Illness::Silent) => Sight::Silence,
             Some(Illness::Slow(latency)) => Sight::Good(latency),
         },
+        Signal::Traffic => Sight::Nothing,
         Signal::Process if is_gone => Sight::Bad(QUICK),
         Signal::Process => Sight::Good(QUICK),
         _ if is_gone => Sight::Refused,
@@ -89,6 +90,7 @@ fn failure(signal: Signal, dependencies: &[Dependency]) -> String {
         Signal::Dependency(index) => format!("{} does not answer", dependencies[index].name),
         Signal::Listening | Signal::Process => "the server is gone".to_owned(),
         Signal::Model => "the model is not loaded".to_owned(),
+        Signal::Traffic => "the lab shows no traffic".to_owned(),
         Signal::Work => "the workers are busy".to_owned(),
     }
 }
@@ -115,6 +117,7 @@ impl Outside<'_> {
                     took += takes;
                     continue;
                 }
+                Sight::Nothing => continue,
                 Sight::Bad(takes) => Reply::http(503, took + takes),
                 Sight::Refused => Reply::http(503, took),
                 Sight::Silence => silence,

@@ -26,6 +26,8 @@ pub(super) enum Sight {
     Good(Duration),
     /// Another answer.
     Bad(Duration),
+    /// No evidence either way.
+    Nothing,
     Refused,
     /// Nothing at all.
     Silence,
@@ -80,6 +82,7 @@ impl Sidecar {
         match sight {
             Sight::Good(took) => Outcome::pass(took),
             Sight::Bad(took) => Outcome::fail(Fault::Answer, "the answer is not the expected one", took),
+            Sight::Nothing => Outcome::unknown("the lab does not show the engine its traffic yet", Duration::ZERO),
             Sight::Refused => {
                 let outcome = Outcome::fail(Fault::Refused, "connection refused", Duration::ZERO);
                 if is_backend { outcome.sign(Sign::Refused) } else { outcome }

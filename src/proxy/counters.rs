@@ -393,12 +393,13 @@ impl Counters {
         metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
-    /// Statuses that have been counted.
+    /// Statuses that have been counted, and 200 from the start on: a rate needs a series before its first request.
     fn codes(&self, of: impl Fn(&WorkerCounters) -> &[AtomicU64; CODES]) -> impl Iterator<Item = u16> {
-        (0..CODES).filter(move |slot| self.workers.iter().any(|w| of(w)[*slot].load(Relaxed) > 0)).map(|slot| {
-            // CODES + 100 is far below the type's end.
-            slot as u16 + 100
-        })
+        // CODES + 100 is far below the type's end.
+        let code = |slot: usize| slot as u16 + 100;
+        (0..CODES)
+            .filter(move |slot| code(*slot) == 200 || self.workers.iter().any(|w| of(w)[*slot].load(Relaxed) > 0))
+            .map(code)
     }
 }
 
@@ -467,6 +468,8 @@ mod tests {
         let counters = Counters::new(1, Clock::start());
         counters.worker(0).answered(99, Duration::ZERO);
         counters.worker(0).answered(600, Duration::ZERO);
-        assert!(!page(counters).contains("model_requests_total{"));
+        let page = page(counters);
+        let series: Vec<_> = page.lines().filter(|line| line.starts_with("model_requests_total{")).collect();
+        assert_eq!(series, ["model_requests_total{code=\"200\"} 0"]);
     }
 }

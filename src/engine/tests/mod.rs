@@ -1,6 +1,7 @@
 //! The engine in a world of its own: virtual time, scripted checks, no runtime.
 
 mod behaviour;
+mod instance;
 mod laws;
 mod stall;
 

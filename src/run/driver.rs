@@ -197,7 +197,7 @@ impl<W: World> Driver<W> {
             Event::Called(call) => self.obey(call, now),
             Event::Signed(backend, sign) => self.engine.handle_input(now, Input::Sign { backend, sign }),
             Event::Poked(check) => {
-                if let Some(check) = self.find(&check) {
+                if let Some(check) = self.engine.plan().check_named(&check) {
                     self.engine.handle_input(now, Input::RunNow { check });
                 }
             }
@@ -268,7 +268,10 @@ impl<W: World> Driver<W> {
     /// A `progress` check has gone down: the evidence is written down while it is still there.
     fn report_if_hang(&self, transition: &Transition) {
         let Changed::Check(name) = &transition.what else { return };
-        let Some(check) = self.find(name).filter(|_| transition.to == CheckState::Down.as_str()) else { return };
+        let Some(check) = self.engine.plan().check_named(name).filter(|_| transition.to == CheckState::Down.as_str())
+        else {
+            return;
+        };
         if self.engine.plan().checks[check.index()].progress().is_none() {
             return;
         }
@@ -340,13 +343,8 @@ impl<W: World> Driver<W> {
         let _ = reply.send(answer);
     }
 
-    fn find(&self, name: &str) -> Option<CheckId> {
-        let index = self.engine.plan().checks.iter().position(|check| check.name == name)?;
-        u32::try_from(index).ok().map(CheckId)
-    }
-
     fn known(&self, name: &str) -> Result<CheckId, Refusal> {
-        self.find(name).ok_or_else(|| Refusal::NotFound(format!("no check is named \"{name}\"")))
+        self.engine.plan().check_named(name).ok_or_else(|| Refusal::NotFound(format!("no check is named \"{name}\"")))
     }
 
     // Reload.

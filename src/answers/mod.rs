@@ -8,7 +8,6 @@ mod admin;
 mod dialects;
 mod grpc;
 mod metrics;
-mod nearest;
 mod negotiate;
 mod opinion;
 mod probes;

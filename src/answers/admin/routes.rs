@@ -10,8 +10,8 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use super::{AdminAnswers, Reply, Way, events, guard, json, refusal, reply};
-use crate::answers::nearest::nearest;
 use crate::answers::route::decode;
+use crate::config::nearest;
 use crate::control::{Command, Refusal};
 use crate::engine::Forced;
 use crate::limits;

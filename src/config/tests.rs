@@ -90,13 +90,53 @@ fn every_preset_is_whole_for_no_one_and_many_models_and_addresses() {
                 match parse(&text) {
                     Ok(config) => assert!(!config.engine.ready.require.is_empty()),
                     Err(problems) => {
-                        assert!(preset.name == "tensorflow-serving" && models == "[]", "{problems}");
+                        let needs_models = ["kserve-v1", "tensorflow-serving", "torchserve"].contains(&preset.name);
+                        assert!(needs_models && models == "[]", "{problems}");
                         assert!(problems.to_string().contains("upstream.models"), "{problems}");
                     }
                 }
             }
         }
     }
+}
+
+#[test]
+fn a_preset_goes_by_its_aliases_and_no_two_share_a_name() {
+    let mut names: Vec<&str> = PRESETS.iter().flat_map(|preset| [&[preset.name], preset.aliases].concat()).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+    let by_name: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+    assert!(by_name.is_sorted(), "{by_name:?}");
+    assert_eq!(Preset::find("tf-serving").map(|preset| preset.name), Some("tensorflow-serving"));
+    let config = parse("[upstream]\naddress = \"a:1\"\npreset = \"llama.cpp\"").expect("whole");
+    assert_eq!(life(&config, "engine").target, "http://a:1/health");
+}
+
+#[test]
+fn silence_alone_condemns_under_no_preset() {
+    for preset in &PRESETS {
+        let text = format!("[upstream]\naddress = \"a:1\"\npreset = \"{}\"\nmodels = [\"m\"]", preset.name);
+        let config = parse(&text).expect("whole");
+        let progress = life(&config, "progress").progress().expect("a rule");
+        let required = names(&config, &config.engine.health.require).iter().any(|name| name == "progress");
+        let witnessed = progress.counter.is_some() || progress.cpu.is_some();
+        assert!(witnessed || !required, "{}", preset.name);
+        let moves = config.engine.groups.iter().find(|group| group.name == "moves");
+        assert!(moves.is_none_or(|moves| moves.min == 1 && moves.of.len() == 2), "{}", preset.name);
+    }
+}
+
+#[test]
+fn a_models_name_is_a_segment_of_a_path_and_itself_in_a_body() {
+    let text = "[upstream]\naddress = \"a:1\"\npreset = \"vllm\"\nmodels = [\"org/llama\"]";
+    let config = parse(text).expect("whole");
+    let spec = config.checks.iter().find(|check| check.name == "model").expect("there");
+    let Kind::Http(http) = &spec.kind else { panic!("{spec:?}") };
+    assert_eq!(http.json[0].test, JsonTest::Any("org/llama".into()));
+    let triton = parse(&text.replace("vllm", "triton")).expect("whole");
+    assert_eq!(life(&triton, "model").target, "http://a:1/v2/models/org%2Fllama/ready");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Behaviour of the whole: text in, configuration or problems out.
 
 mod judged;
+mod presets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -80,75 +81,6 @@ fn every_example_is_whole() {
 }
 
 #[test]
-fn every_preset_is_whole_for_no_one_and_many_models_and_addresses() {
-    for preset in &PRESETS {
-        assert!(!preset.description().is_empty(), "{}", preset.name);
-        for models in ["[]", "[\"a\"]", "[\"a\", \"b/c\", \"B/C\"]"] {
-            for addresses in ["[\"127.0.0.1:1\"]", "[\"127.0.0.1:1\", \"127.0.0.1:2\"]"] {
-                let text =
-                    format!("[upstream]\naddresses = {addresses}\npreset = \"{}\"\nmodels = {models}", preset.name);
-                match parse(&text) {
-                    Ok(config) => assert!(!config.engine.ready.require.is_empty()),
-                    Err(problems) => {
-                        let needs_models = ["kserve-v1", "tensorflow-serving", "torchserve"].contains(&preset.name);
-                        assert!(needs_models && models == "[]", "{problems}");
-                        assert!(problems.to_string().contains("upstream.models"), "{problems}");
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn a_preset_goes_by_its_aliases_and_no_two_share_a_name() {
-    let mut names: Vec<&str> = PRESETS.iter().flat_map(|preset| [&[preset.name], preset.aliases].concat()).collect();
-    let count = names.len();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!(names.len(), count);
-    let by_name: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
-    assert!(by_name.is_sorted(), "{by_name:?}");
-    assert_eq!(Preset::find("tf-serving").map(|preset| preset.name), Some("tensorflow-serving"));
-    let config = parse("[upstream]\naddress = \"a:1\"\npreset = \"llama.cpp\"").expect("whole");
-    assert_eq!(life(&config, "engine").target, "http://a:1/health");
-}
-
-#[test]
-fn silence_alone_condemns_under_no_preset() {
-    for preset in &PRESETS {
-        let text = format!("[upstream]\naddress = \"a:1\"\npreset = \"{}\"\nmodels = [\"m\"]", preset.name);
-        let config = parse(&text).expect("whole");
-        let progress = life(&config, "progress").progress().expect("a rule");
-        let required = names(&config, &config.engine.health.require).iter().any(|name| name == "progress");
-        let witnessed = progress.counter.is_some() || progress.cpu.is_some();
-        assert!(witnessed || !required, "{}", preset.name);
-        let moves = config.engine.groups.iter().find(|group| group.name == "moves");
-        assert!(moves.is_none_or(|moves| moves.min == 1 && moves.of.len() == 2), "{}", preset.name);
-    }
-}
-
-#[test]
-fn a_models_name_is_a_segment_of_a_path_and_itself_in_a_body() {
-    let text = "[upstream]\naddress = \"a:1\"\npreset = \"vllm\"\nmodels = [\"org/llama\"]";
-    let config = parse(text).expect("whole");
-    let spec = config.checks.iter().find(|check| check.name == "model").expect("there");
-    let Kind::Http(http) = &spec.kind else { panic!("{spec:?}") };
-    assert_eq!(http.json[0].test, JsonTest::Any("org/llama".into()));
-    let triton = parse(&text.replace("vllm", "triton")).expect("whole");
-    assert_eq!(life(&triton, "model").target, "http://a:1/v2/models/org%2Fllama/ready");
-}
-
-#[test]
-fn several_models_become_a_check_each_and_a_group() {
-    let config = parse("[upstream]\naddress = \"a:1\"\npreset = \"oip-v2\"\nmodels = [\"x\", \"y z\"]").expect("whole");
-    assert_eq!(life(&config, "model-x").target, "http://a:1/v2/models/x/ready");
-    assert_eq!(life(&config, "model-y-z").target, "http://a:1/v2/models/y%20z/ready");
-    assert_eq!(names(&config, &config.engine.ready.require), ["model"]);
-    assert_eq!((config.engine.groups[0].name.as_str(), config.engine.groups[0].min), ("model", 2));
-}
-
-#[test]
 fn several_addresses_become_a_check_each_and_a_group_of_any() {
     let config = parse("[upstream]\naddresses = [\"127.0.0.1:1\", \"127.0.0.1:2\"]").expect("whole");
     let checks: Vec<&str> =
@@ -156,13 +88,6 @@ fn several_addresses_become_a_check_each_and_a_group_of_any() {
     assert_eq!(checks, ["upstream-1", "upstream-2"]);
     let group = config.engine.groups.iter().find(|group| group.name == "upstream").expect("group");
     assert_eq!((group.min, group.of.len()), (1, 2));
-}
-
-#[test]
-fn a_file_replaces_a_presets_kind_and_keeps_its_other_keys() {
-    let text = "[upstream]\naddress = \"a:1\"\npreset = \"fastapi\"\n[checks.app]\ntcp = \"a:1\"";
-    let config = parse(text).expect("whole");
-    assert_eq!((life(&config, "app").kind, life(&config, "app").timeout), ("tcp", Duration::from_secs(3)));
 }
 
 #[test]
@@ -349,15 +274,6 @@ fn a_drain_shorter_than_the_default_propagation_shortens_that() {
     assert_eq!(drain("[drain]\nmax = \"10s\"").propagation, Duration::from_secs(5));
     assert!(problems("[drain]\nmax = \"2s\"\npropagation = \"3s\"").contains("max is 2s, propagation 3s"));
     assert!(problems("[drain]\npropagation = \"26s\"").contains("drain.propagation: max is 25s, propagation 26s"));
-}
-
-#[test]
-fn the_preset_of_tensorflow_serving_offers_its_process_and_requires_it_nowhere() {
-    let text = "[upstream]\naddress = \"a:1\"\npreset = \"tensorflow-serving\"\nmodels = [\"m\"]\n";
-    let config = parse(text).expect("whole");
-    assert_eq!(life(&config, "process").target, "tensorflow_model_server");
-    assert_eq!(names(&config, &config.engine.health.require), ["alive", "progress"]);
-    assert!(parse(&format!("{text}[health]\nrequire = [\"process\"]")).is_ok());
 }
 
 #[test]

@@ -6,12 +6,14 @@
 mod answers;
 mod commands;
 mod drain;
+mod guarded;
 mod lifecycle;
 mod metrics;
 mod model;
 mod model_servers;
 #[path = "../../src/testkit/postgres.rs"]
 mod postgres_server;
+mod presets;
 mod redis;
 #[path = "../../src/testkit/redis.rs"]
 mod redis_server;
@@ -19,5 +21,6 @@ mod reload;
 mod restart;
 mod secrets;
 mod sidecar;
+mod stand_in;
 mod until;
 mod wire;

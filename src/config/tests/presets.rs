@@ -1,4 +1,4 @@
-//! The presets: that each is whole, that none condemns on silence alone, and that their page in the docs tells the truth.
+//! The presets: each is whole, none condemns on silence alone, and their page in the docs tells the truth.
 
 use super::*;
 use crate::config::presets::toml;

@@ -168,6 +168,12 @@ pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 pub const RING_BYTES_MAX: u64 = 256 * 1024;
 /// Transitions that wait for a slow disk; more are not written.
 pub const RING_QUEUE: usize = 1024;
+/// A trace ends at this size: some eight hours of a server with one progress check.
+pub const TRACE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Lines of a trace that wait for a slow disk; one more ends it.
+pub const TRACE_QUEUE: usize = 4096;
+/// A trace is on its disk after so much quiet, in case the process is killed.
+pub const TRACE_FLUSH: Duration = Duration::from_millis(100);
 
 // Traffic.
 
@@ -220,12 +226,19 @@ pub const STALL_AFTER: Duration = Duration::from_secs(60);
 /// After this much silence the counter is read once more, so that it is known what it said when silence began.
 pub const STALL_LOOK: Duration = Duration::from_millis(500);
 /// What clients gave up on excuses silence for at most so long after the last sign of life. Seen on real
-/// servers: up to 58 s after 20 s at three times the capacity.
-pub const ABANDONED_WORK_MAX: Duration = Duration::from_secs(120);
-/// What one answer takes a server that has not given any yet.
+/// servers: up to 58 s after 20 s at three times the capacity; five times the capacity on a machine that becomes
+/// three times slower leaves less than this.
+pub const ABANDONED_WORK_MAX: Duration = Duration::from_secs(300);
+/// A starved machine may work off what was given up so many times slower than it answered before.
+pub const ABANDONED_SLACK: u32 = 3;
+/// At least so many answers to requests that came after the last that was given up show that nothing is left over.
+pub const BACKLOG_ANSWERS: u64 = 3;
+/// What one answer may take a server that has not given any yet.
 pub const ABANDONED_PACE: Duration = Duration::from_secs(30);
 /// With nobody waiting for so long, answers that were owed are forgotten.
 pub const OWED_IDLE: Duration = Duration::from_secs(60);
+/// Requests that wait for so long, or were shed within it, make a server saturated in the report.
+pub const SATURATED_FOR: Duration = Duration::from_secs(1);
 /// A worker beats four times a second; one that is silent for so long saw no byte, whoever sent it.
 pub const WORKER_SILENCE: Duration = Duration::from_secs(2);
 /// A hang that nobody restarts and nobody waits for any more is tried again after this.

@@ -26,6 +26,9 @@ pub struct Report {
     pub groups: Vec<Group>,
     pub upstreams: Vec<Upstream>,
     pub instance: Instance,
+    /// The model server in one word.
+    #[serde(default)]
+    pub model: Model,
     pub drain: Drain,
     /// Taken out of rotation by hand, since.
     pub disabled_since: Option<String>,
@@ -154,6 +157,17 @@ pub struct Instance {
     pub budget_until: Option<String>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Model {
+    /// `loading`, `ready`, `saturated`, `degraded`, `stalled` or `dead`.
+    pub state: String,
+    pub since: String,
+    /// Empty when ready.
+    pub reason: String,
+    /// Until when work that its clients gave up on may keep it silent, while it may: until then silence is no hang.
+    pub busy_until: Option<String>,
+}
+
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Drain {
     /// `serving`, `propagating`, `finishing` or `done`.
@@ -265,6 +279,12 @@ impl Report {
                 phase: snapshot.instance.phase.as_str().to_owned(),
                 since: t(snapshot.instance.since),
                 budget_until: snapshot.instance.budget_until.map(t),
+            },
+            model: Model {
+                state: snapshot.model.state.as_str().to_owned(),
+                since: t(snapshot.model.since),
+                reason: snapshot.model.reason.clone(),
+                busy_until: snapshot.model.busy_until.map(t),
             },
             drain: Drain {
                 phase: snapshot.drain.phase.as_str().to_owned(),

@@ -70,6 +70,7 @@ fn config(kinds: Vec<Kind>) -> Config {
         checks,
         report_file: None,
         ring_file: None,
+        trace_file: None,
         notify_socket: None,
     }
 }

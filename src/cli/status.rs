@@ -106,8 +106,19 @@ impl View<'_> {
     fn gates(&self) -> String {
         let gates = &self.report.gates;
         let all = [("ready", &gates.ready), ("health", &gates.health), ("startup", &gates.startup)];
-        let rows: Vec<Vec<Cell>> = all.iter().map(|(name, gate)| self.gate(name, gate)).collect();
+        let mut rows: Vec<Vec<Cell>> = all.iter().map(|(name, gate)| self.gate(name, gate)).collect();
+        rows.push(self.model());
         terminal::table(&rows, 2, self.width, self.paint)
+    }
+
+    fn model(&self) -> Vec<Cell> {
+        let model = &self.report.model;
+        vec![
+            ("model".to_owned(), Tone::Bold),
+            (model.state.to_uppercase(), tone(&model.state)),
+            (format!("for {}", self.ago(&model.since)), Tone::Faint),
+            (model.reason.clone(), Tone::Plain),
+        ]
     }
 
     fn gate(&self, name: &str, gate: &GateReport) -> Vec<Cell> {
@@ -266,9 +277,10 @@ impl View<'_> {
 
 fn tone(state: &str) -> Tone {
     match state {
-        "pass" | "up" | "started" | "enabled" | "sure" => Tone::Good,
-        "fail" | "down" | "gone" => Tone::Bad,
-        "warn" | "stale" | "disabled" | "doubt" | "propagating" | "finishing" | "skipped" => Tone::Doubtful,
+        "pass" | "up" | "ready" | "started" | "enabled" | "sure" => Tone::Good,
+        "fail" | "down" | "gone" | "dead" | "stalled" => Tone::Bad,
+        "warn" | "stale" | "saturated" | "degraded" | "disabled" | "doubt" | "propagating" | "finishing"
+        | "skipped" => Tone::Doubtful,
         _ => Tone::Plain,
     }
 }

@@ -30,6 +30,8 @@ pub struct Config {
     pub checks: Vec<CheckSpec>,
     /// Where to write the hang report and the last words, if anywhere (`[report] file`).
     pub report_file: Option<PathBuf>,
+    /// Where what happens to the engine is recorded, if anywhere (`[report] trace`).
+    pub trace_file: Option<PathBuf>,
     /// Where the transition ring survives the sidecar's restart (`[report] ring`).
     pub ring_file: Option<PathBuf>,
     /// The `NOTIFY_SOCKET` to listen on, if a heartbeat check wants it.
@@ -162,6 +164,9 @@ pub struct Route {
     pub queue: Option<Queue>,
     pub hold: Option<Duration>,
     pub first_byte_timeout: Option<Duration>,
+    /// How long the model server may be silent while such a request is pending, where that is longer than what
+    /// the `progress` check says.
+    pub stall_after: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]

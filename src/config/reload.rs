@@ -83,6 +83,7 @@ pub fn waits_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("traffic.expose_probes", old.listen.expose_probes != new.listen.expose_probes),
         ("log.format", old.log.format != new.log.format),
         ("report.ring", old.ring_file != new.ring_file),
+        ("report.trace", old.trace_file != new.trace_file),
         ("a heartbeat's notify socket", old.notify_socket != new.notify_socket),
     ]
     .into_iter()

@@ -400,13 +400,15 @@ proptest! {
 fn queues_holds_and_routes_are_read_and_what_a_route_leaves_out_is_the_common_rule() {
     let config = with(
         "[traffic]\nmax_in_flight = 8\nqueue = { max = 64, max_bytes = \"1MiB\" }\nhold = \"10s\"\n\
-         [traffic.routes.\"/v1\"]\nhold = \"0s\"\n[traffic.routes.\"/v1/train/\"]\nmax_in_flight = 1\n",
+         [traffic.routes.\"/v1\"]\nhold = \"0s\"\n[traffic.routes.\"/v1/train/\"]\nmax_in_flight = 1\n\
+         stall_after = \"15m\"\n",
     )
     .expect("whole");
     let queue = Queue { max: 64, max_bytes: Some(1 << 20), timeout: crate::limits::QUEUE_TIMEOUT };
     assert_eq!((config.traffic.queue, config.traffic.hold), (Some(queue), Some(Duration::from_secs(10))));
     let [train, v1] = &config.traffic.routes[..] else { panic!("{:?}", config.traffic.routes) };
     assert_eq!((train.path.as_str(), train.max_in_flight, train.hold), ("/v1/train", Some(1), config.traffic.hold));
+    assert_eq!((train.stall_after, v1.stall_after), (Some(Duration::from_secs(900)), None));
     assert_eq!((v1.path.as_str(), v1.max_in_flight, v1.hold, v1.queue), ("/v1", None, None, Some(queue)));
 }
 
@@ -415,5 +417,6 @@ fn a_queue_without_bounds_or_without_a_limit_and_a_route_that_is_no_path_are_pro
     assert!(problems("[traffic]\nqueue = { max = 9 }\n").contains("max_in_flight"));
     assert!(problems("[traffic]\nmax_in_flight = 1\nqueue = { timeout = \"1s\" }\n").contains("traffic.queue"));
     assert!(problems("[traffic]\nmax_in_flight = 1\nqueue = { max = 0 }\n").contains("1 to 1000000"));
+    assert!(problems("[traffic.routes.\"/a\"]\nstall_after = \"0s\"\n").contains("more than nothing"));
     assert!(problems("[traffic.routes.predict]\nmax_in_flight = 1\n").contains("a path such as"));
 }

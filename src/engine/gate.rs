@@ -29,6 +29,7 @@ impl Engine {
         self.turn(Gate::Ready, self.ready_status());
         let health = self.health_status();
         self.turn(Gate::Health, health);
+        self.name_model();
         self.schedule.set(check_id(self.checks.len()).0, self.wake());
     }
 

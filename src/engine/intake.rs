@@ -141,7 +141,7 @@ impl Engine {
     fn new_instance(&mut self, why: &str, from: Option<CheckId>) {
         let before = self.instance.phase();
         self.instance.begin(self.now, self.plan.startup.budget);
-        self.flow.forget(self.now);
+        self.flow.forget();
         self.tell(Changed::Instance(self.instance.number()), before.as_str(), "starting", why);
         self.forget(from, check::is_about_server);
         self.graph.relatch(&self.plan);

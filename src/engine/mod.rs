@@ -17,6 +17,7 @@
 //! Results carry the attempt they belong to. A result that is late, a second one, one of a cancelled
 //! attempt, one of a check that does not exist: each is a no-op.
 
+mod backlog;
 mod budget;
 mod check;
 mod doubt;
@@ -28,6 +29,7 @@ mod graph;
 mod history;
 mod instance;
 mod intake;
+mod model;
 mod outcomes;
 mod plan;
 mod reload;
@@ -59,6 +61,7 @@ use traffic::Flow;
 use crate::limits::{FIRST_ATTEMPTS, FIRST_ATTEMPTS_EVERY};
 
 pub use evidence::{Fault, Outcome, Sign, Verdict};
+pub use model::{ModelState, ModelView};
 pub use plan::{
     BackendId, BackendPlan, CheckId, CheckPlan, CounterPlan, DrainPlan, FailureRule, GroupId, GroupPlan, HealthPlan,
     Member, OnStale, OnTimeout, OutcomesPlan, Plan, ProgressPlan, ReadyPlan, RestartBudget, Scope, StartupPlan,
@@ -135,6 +138,8 @@ pub struct Engine {
     disabled_since: Option<Time>,
     /// By `Gate`.
     gates: [GateState; 3],
+    model: (ModelState, Time),
+    saturation: model::Saturation,
     history: History,
     outputs: VecDeque<Output>,
     last_attempt: u64,
@@ -172,6 +177,8 @@ impl Engine {
             drain: Drain::new(),
             disabled_since: None,
             gates: [fail, fail, GateState { status: Status::Pass, since: now }],
+            model: (ModelState::Loading, now),
+            saturation: model::Saturation::default(),
             history: History::default(),
             outputs: VecDeque::new(),
             last_attempt: 0,

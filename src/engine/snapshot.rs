@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::evidence::{Outcome, Verdict};
+use super::model::ModelView;
 use super::plan::{CheckId, Plan, Scope};
 use super::time::Time;
 
@@ -26,6 +27,7 @@ pub struct Snapshot {
     /// In the plan's order.
     pub backends: Arc<[BackendView]>,
     pub instance: InstanceView,
+    pub model: ModelView,
     pub drain: DrainView,
     /// Taken out of rotation by hand, and since when.
     pub disabled_since: Option<Time>,

@@ -300,7 +300,7 @@ fn reading_of(words: &str) -> Result<Reading, String> {
     }
 }
 
-fn traffic_words(sample: &Traffic) -> [String; 11] {
+fn traffic_words(sample: &Traffic) -> [String; 15] {
     [
         sample.in_flight.to_string(),
         optional(sample.oldest_begun, time_word),
@@ -308,8 +308,12 @@ fn traffic_words(sample: &Traffic) -> [String; 11] {
         optional(sample.last_byte, time_word),
         sample.abandoned.to_string(),
         span_word(sample.abandoned_wait),
+        sample.abandoned_sharing.to_string(),
+        optional(sample.lent_until, time_word),
         optional(sample.pace, span_word),
         span_word(sample.patience),
+        sample.queued.to_string(),
+        sample.shed.to_string(),
         sample.succeeded.to_string(),
         sample.failed.to_string(),
         optional(sample.last_beat, time_word),
@@ -317,7 +321,23 @@ fn traffic_words(sample: &Traffic) -> [String; 11] {
 }
 
 fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
-    let &[in_flight, oldest, quietest, last_byte, abandoned, wait, pace, patience, succeeded, failed, beat] = words
+    let &[
+        in_flight,
+        oldest,
+        quietest,
+        last_byte,
+        abandoned,
+        wait,
+        sharing,
+        lent,
+        pace,
+        patience,
+        queued,
+        shed,
+        succeeded,
+        failed,
+        beat,
+    ] = words
     else {
         return Err(format!("no such sample: `{}`", words.join(" ")));
     };
@@ -328,8 +348,12 @@ fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
         last_byte: optional_of(last_byte, time_of)?,
         abandoned: number(abandoned)?,
         abandoned_wait: span_of(wait)?,
+        abandoned_sharing: number(sharing)?,
+        lent_until: optional_of(lent, time_of)?,
         pace: optional_of(pace, span_of)?,
         patience: span_of(patience)?,
+        queued: number(queued)?,
+        shed: number(shed)?,
         succeeded: number(succeeded)?,
         failed: number(failed)?,
         last_beat: optional_of(beat, time_of)?,

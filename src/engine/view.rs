@@ -29,6 +29,7 @@ impl Engine {
             groups: (0..self.plan.groups.len()).map(|index| self.group_view(index)).collect(),
             backends: (0..self.plan.backends.len()).map(|index| self.backend_view(index)).collect(),
             instance: self.instance.view(),
+            model: self.model_view(),
             drain: self.drain.view(self.plan.drain),
             disabled_since: self.disabled_since,
             trial: self.graph.members(Gate::Ready).iter().any(|member| self.checks[member.check.index()].on_trial),
@@ -105,7 +106,7 @@ impl Engine {
     }
 
     /// Reasons that stand above single checks.
-    fn why_above(&self, gate: Gate) -> Vec<Why> {
+    pub(super) fn why_above(&self, gate: Gate) -> Vec<Why> {
         let mut all = Vec::new();
         match gate {
             Gate::Ready => {
@@ -183,7 +184,7 @@ impl Engine {
         Why { cause: Cause::RestartBudget, since: self.gates[Gate::Health as usize].since, text }
     }
 
-    fn why_checks(&self, gate: Gate) -> impl Iterator<Item = Why> {
+    pub(super) fn why_checks(&self, gate: Gate) -> impl Iterator<Item = Why> {
         self.graph.members(gate).iter().filter_map(move |member| self.why_check(gate, member.check))
     }
 

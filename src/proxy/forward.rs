@@ -39,8 +39,12 @@ pub(super) struct Ticket {
     /// Held until the end, where places are limited.
     _place: Option<Place>,
     flight: Flight,
+    /// When its head came.
+    answered: Option<Time>,
     /// Requests in flight when it began, itself among them.
     sharing: u32,
+    /// How long its route lets the model server be silent; zero if it does not say.
+    patience: Duration,
     tunnel: bool,
     /// When it ended, once it has and has been counted.
     settled: Option<Time>,
@@ -76,16 +80,28 @@ enum Sent {
 }
 
 impl Ticket {
-    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Option<Place>) -> Self {
+    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Option<Place>, patience: Duration) -> Self {
         conn.enter();
-        let flight = conn.worker.counters().begin(conn.worker.now());
+        let flight = conn.worker.counters().begin(conn.worker.now(), patience);
         let sharing = u32::try_from(conn.worker.shared.counters.in_flight()).unwrap_or(u32::MAX);
-        Self { conn: Rc::clone(conn), began, code: 0, _place: place, flight, sharing, tunnel: false, settled: None }
+        Self {
+            conn: Rc::clone(conn),
+            began,
+            code: 0,
+            _place: place,
+            flight,
+            answered: None,
+            sharing,
+            patience,
+            tunnel: false,
+            settled: None,
+        }
     }
 
     fn answered(&mut self, code: StatusCode) {
         self.code = code.as_u16();
         let now = self.conn.worker.now();
+        self.answered = Some(now);
         let counters = self.conn.worker.counters();
         counters.progress(now);
         counters.flights().moved(self.flight, now);
@@ -97,13 +113,20 @@ impl Ticket {
         self.settled = Some(now);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);
-        counters.judged(self.code, took, self.sharing, now);
+        counters.judged(self.code, self.silent_part(took), self.sharing, now);
     }
 
-    /// Somebody gave up on it, after so much silence.
+    /// How much of the time that it took the model server was silent: all of it, unless it streamed. A stream is
+    /// heard all the while, and who leaves it is missed at the next write.
+    fn silent_part(&self, took: Duration) -> Duration {
+        let head = self.answered.map_or(took, |at| at.since(self.began));
+        if head * 2 < took { head } else { took }
+    }
+
+    /// Somebody gave up on it.
     fn abandon(&self, now: Time) {
         let flights = self.conn.worker.counters().flights();
-        flights.abandon(now.since(flights.last(self.flight).unwrap_or(self.began)));
+        flights.abandon(now, flights.last(self.flight).unwrap_or(self.began), self.sharing, self.patience);
     }
 
     /// From now on it is a tunnel: its silence says nothing.

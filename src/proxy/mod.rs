@@ -98,6 +98,8 @@ struct Setup {
 struct RouteRules {
     path: String,
     first_byte_timeout: Option<Duration>,
+    /// Zero if it has none of its own.
+    stall_after: Duration,
     terms: Terms,
     /// Whether the gate is its own.
     own: bool,
@@ -108,6 +110,8 @@ struct RouteRules {
 struct Limits {
     hold: Option<Duration>,
     first_byte_timeout: Option<Duration>,
+    /// How long the route lets the model server be silent; zero if it does not say.
+    patience: Duration,
     connect_timeout: Duration,
     upstream_idle: Duration,
     client_idle: Duration,
@@ -193,7 +197,8 @@ impl Shared {
         let setup = self.setup.load();
         let common = (setup.limits, &setup.terms);
         let (limits, terms) = setup.routes.iter().find(|route| route.covers(path)).map_or(common, |route| {
-            (Limits { first_byte_timeout: route.first_byte_timeout, ..setup.limits }, &route.terms)
+            let (first_byte_timeout, patience) = (route.first_byte_timeout, route.stall_after);
+            (Limits { first_byte_timeout, patience, ..setup.limits }, &route.terms)
         });
         (limits, terms.clone())
     }
@@ -254,6 +259,7 @@ fn rules_of(config: &Config, before: Option<&Setup>) -> (Terms, Vec<RouteRules>)
         RouteRules {
             path: route.path.clone(),
             first_byte_timeout: route.first_byte_timeout,
+            stall_after: route.stall_after.unwrap_or_default(),
             terms: Terms { gate, queue: route.queue, hold: route.hold },
             own,
         }
@@ -282,6 +288,7 @@ impl Limits {
         Self {
             hold: traffic.hold,
             first_byte_timeout: traffic.first_byte_timeout,
+            patience: Duration::ZERO,
             connect_timeout: traffic.connect_timeout,
             upstream_idle: traffic.upstream_idle,
             client_idle: traffic.client_idle,

@@ -127,6 +127,11 @@ impl Reason {
         self.status() == 503
     }
 
+    /// Whether there was no room for it.
+    pub const fn full(self) -> bool {
+        matches!(self, Self::ConnectionsFull | Self::QueueFull | Self::QueueTimeout)
+    }
+
     /// Whether it counts as shed: the server could not take it now, through no fault of the request.
     pub const fn shed(self) -> bool {
         matches!(

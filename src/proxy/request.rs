@@ -41,7 +41,7 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
             Err(reason) => return Ok(refusal(&conn, reason, from)),
         },
     };
-    let ticket = Ticket::new(&conn, began, place);
+    let ticket = Ticket::new(&conn, began, place, limits.patience);
     let hop = hop_of(limits.protocol, &request);
     let tunnel = match headers::prepare_request(&mut request, conn.peer.ip(), limits.forwarded_headers, hop) {
         Ok(tunnel) => tunnel,

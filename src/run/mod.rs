@@ -13,6 +13,7 @@ mod hook;
 mod listen;
 mod logging;
 mod record;
+mod recording;
 mod reload;
 mod ring;
 mod sidecar;
@@ -39,7 +40,7 @@ use crate::checks::heartbeat::{Board, NotifySocket};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Command, Control};
-use crate::engine::{DrainPhase, Engine};
+use crate::engine::{DrainPhase, Engine, Time};
 use crate::limits;
 use crate::proxy::{self, Counters, Order, Shared, Wiring};
 use crate::publish::Published;
@@ -54,6 +55,7 @@ use around::{Around, Standing};
 use driver::{Driver, Lines, Parts};
 use listen::{Admin, Listeners};
 use record::Recorder;
+use recording::Recording;
 use ring::Ring;
 use sidecar::{DrainMax, Sidecar};
 use threads::Threads;
@@ -185,7 +187,8 @@ impl App {
         let notify = notify_socket(&config, &engine_runtime)?;
 
         let telemetry = Arc::new(Telemetry::new());
-        let mut engine = Engine::new(clock.now(), Arc::clone(&config.engine), seed(&clock));
+        let (started, seed) = (clock.now(), seed(&clock));
+        let mut engine = Engine::new(started, Arc::clone(&config.engine), seed);
         let published = Published::new(engine.snapshot());
         let collectors = Collectors::new(&config, clock, None);
         let board = Arc::clone(collectors.board());
@@ -211,6 +214,7 @@ impl App {
 
         let mut threads = Threads::new();
         let (ring, earlier) = open_ring(&config, clock, &mut threads)?;
+        let recording = open_trace(&config, seed, started, &mut threads)?;
         let recorder = Recorder::new(clock, Arc::clone(&telemetry), ring, &config.engine);
         let standing = Standing::new(config.source.display().to_string());
         let around = Around {
@@ -267,6 +271,7 @@ impl App {
             },
             published: Arc::clone(&published),
             recorder,
+            recording,
             pulse,
             throttling: Throttling::of_this_process(),
             source: options.source,
@@ -419,6 +424,17 @@ fn open_ring(
         Ok(())
     })?;
     Ok((Some(ring), earlier))
+}
+
+/// Begins the trace, if one is asked for.
+fn open_trace(config: &Config, seed: u64, started: Time, threads: &mut Threads) -> io::Result<Option<Recording>> {
+    let Some(path) = &config.trace_file else { return Ok(None) };
+    let (recording, scribe) = Recording::begin(path, seed, started, &config.engine);
+    threads.spawn("trace", move || {
+        scribe.run();
+        Ok(())
+    })?;
+    Ok(Some(recording))
 }
 
 fn spawn_probes(

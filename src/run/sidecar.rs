@@ -104,8 +104,8 @@ impl World for Sidecar {
         self.backends = new.backends;
         // What waits for a restart stays as it runs, so that a later reload still finds it different.
         let (listen, running) = (self.config.listen.clone(), self.config.clone());
-        self.config =
-            Config { listen, notify_socket: running.notify_socket, ring_file: running.ring_file, ..new.config };
+        let (ring_file, trace_file) = (running.ring_file, running.trace_file);
+        self.config = Config { listen, notify_socket: running.notify_socket, ring_file, trace_file, ..new.config };
         self.config.log.format = running.log.format;
         self.config.traffic.workers = running.traffic.workers;
         Ok((Arc::clone(&self.config.engine), waiting))

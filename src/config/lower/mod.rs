@@ -75,6 +75,7 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
         engine: Arc::new(plan),
         checks: specs,
         report_file: server::file(report.file.as_deref(), path(["report", "file"]), faults),
+        trace_file: server::file(report.trace.as_deref(), path(["report", "trace"]), faults),
         ring_file: server::file(report.ring.as_deref(), path(["report", "ring"]), faults),
         notify_socket,
     })

@@ -281,6 +281,7 @@ fn route(at: &str, raw: &RawRoute, common: &Traffic, faults: &mut Faults) -> Opt
         queue,
         hold: raw.hold.as_ref().map_or(common.hold, |span| Some(span.0).filter(|hold| !hold.is_zero())),
         first_byte_timeout,
+        stall_after: raw.stall_after.as_ref().and_then(|span| positive(span, here("stall_after"), faults)),
     })
 }
 

@@ -230,6 +230,9 @@ pub(crate) struct RawRoute {
     pub(crate) hold: Option<Span>,
     /// Default as in `[traffic]`.
     pub(crate) first_byte_timeout: Option<Span>,
+    /// How long the model server may be silent while such a request is pending: for batches and long prefills.
+    /// Counts where it is longer than the `progress` check's own.
+    pub(crate) stall_after: Option<Span>,
 }
 
 /// The way out of service.
@@ -267,6 +270,9 @@ pub(crate) enum RawLogFormat {
 pub(crate) struct RawReport {
     /// Where last words are written before `/health` first fails, as in `/dev/termination-log`.
     pub(crate) file: Option<String>,
+    /// Where everything that the verdicts rest on is recorded, to be replayed in a test; a new file at each start,
+    /// at most 16 MiB. Default nowhere.
+    pub(crate) trace: Option<String>,
     /// Where the transition history survives the sidecar's own restart.
     pub(crate) ring: Option<String>,
 }

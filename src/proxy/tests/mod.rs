@@ -21,7 +21,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::config;
-use crate::engine::{BackendView, DrainView, Gate, GateView, InstancePhase, InstanceView, Snapshot, Status, Time, Why};
+use crate::engine::{
+    BackendView, DrainView, Gate, GateView, InstancePhase, InstanceView, ModelState, ModelView, Snapshot, Status, Time,
+    Why,
+};
 
 /// Long enough for a busy machine; nothing that works comes near it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -271,6 +274,7 @@ fn config_for(
         checks: Vec::new(),
         report_file: None,
         ring_file: None,
+        trace_file: None,
         notify_socket: None,
     }
 }
@@ -295,6 +299,7 @@ fn snapshot(backends: usize, enabled: bool) -> Snapshot {
         groups: Arc::default(),
         backends: (0..backends).map(|i| BackendView { address: i.to_string(), enabled, since: Time::ZERO }).collect(),
         instance: InstanceView { number: 1, phase: InstancePhase::Started, since: Time::ZERO, budget_until: None },
+        model: ModelView { state: ModelState::Ready, since: Time::ZERO, reason: String::new(), busy_until: None },
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
         disabled_since: None,
         trial: false,

@@ -100,6 +100,7 @@ fn play(plan: Plan) -> Play {
     let (_, hangup) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel();
     let parts = Parts {
+        recording: None,
         clock,
         engine,
         world: Actors(Rc::clone(&stage)),

@@ -20,4 +20,5 @@ mod restart;
 mod secrets;
 mod sidecar;
 mod until;
+mod upstreams;
 mod wire;

@@ -21,7 +21,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::config;
-use crate::engine::{BackendView, DrainView, Gate, GateView, InstancePhase, InstanceView, Snapshot, Status, Time, Why};
+use crate::engine::{
+    BackendState, BackendView, DrainView, Ejections, Gate, GateView, InstancePhase, InstanceView, Snapshot, Status,
+    Time, Why,
+};
 
 /// Long enough for a busy machine; nothing that works comes near it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -293,13 +296,27 @@ fn snapshot(backends: usize, enabled: bool) -> Snapshot {
         health: gate(Gate::Health),
         checks: Arc::default(),
         groups: Arc::default(),
-        backends: (0..backends).map(|i| BackendView { address: i.to_string(), enabled, since: Time::ZERO }).collect(),
+        backends: (0..backends)
+            .map(|i| backend(i, if enabled { BackendState::Up } else { BackendState::Down }))
+            .collect(),
         instance: InstanceView { number: 1, phase: InstancePhase::Started, since: Time::ZERO, budget_until: None },
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
         disabled_since: None,
         trial: false,
         doubt: None,
         history: Arc::default(),
+    }
+}
+
+fn backend(place: usize, state: BackendState) -> BackendView {
+    BackendView {
+        address: place.to_string(),
+        enabled: state == BackendState::Up,
+        state,
+        since: Time::ZERO,
+        reason: String::new(),
+        next: None,
+        ejections: Ejections::default(),
     }
 }
 

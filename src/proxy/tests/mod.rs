@@ -1,5 +1,6 @@
 //! The traffic plane from outside: real sockets on both sides, the test playing client and model server.
 
+mod balance;
 mod edge;
 mod exchange;
 mod gate;

@@ -100,6 +100,8 @@ pub(super) struct Move {
 pub(super) struct Passive {
     lives: Vec<Life>,
     moves: Vec<Move>,
+    /// Something that is shown has changed, though no trust has.
+    remarked: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -167,13 +169,13 @@ impl Life {
 
 impl Passive {
     pub(super) fn new(now: Time, backends: usize) -> Self {
-        Self { lives: (0..backends).map(|_| Life::new(now)).collect(), moves: Vec::new() }
+        Self { lives: (0..backends).map(|_| Life::new(now)).collect(), ..Self::default() }
     }
 
     /// A new set of addresses; `before` tells the place that each had in the old one.
     pub(super) fn renumbered(&self, now: Time, before: impl Iterator<Item = Option<usize>>) -> Self {
         let life = |old: Option<usize>| old.and_then(|old| self.lives.get(old)).cloned();
-        Self { lives: before.map(|old| life(old).unwrap_or_else(|| Life::new(now))).collect(), moves: Vec::new() }
+        Self { lives: before.map(|old| life(old).unwrap_or_else(|| Life::new(now))).collect(), ..Self::default() }
     }
 
     pub(super) fn life(&self, backend: usize) -> Option<&Life> {
@@ -185,12 +187,16 @@ impl Passive {
         std::mem::take(&mut self.moves)
     }
 
+    /// Whether something that is shown has changed since last asked, though no trust has.
+    pub(super) fn take_remarked(&mut self) -> bool {
+        std::mem::take(&mut self.remarked)
+    }
+
     /// Takes a sample: one for each address, in the order of the backends; missing ones say nothing.
     /// `doubt`: what is seen now is no evidence.
     pub(super) fn told(&mut self, now: Time, plan: &PassivePlan, samples: &[Ends], doors: &[Door], doubt: bool) {
-        for index in 0..self.lives.len().min(samples.len()) {
+        for (index, &sample) in samples.iter().enumerate().take(self.lives.len()) {
             let life = &mut self.lives[index];
-            let sample = samples[index];
             let before = life.seen.replace(sample).unwrap_or(sample);
             let news = |now: u64, then: u64| now.saturating_sub(then);
             let (good, bad) = (news(sample.succeeded, before.succeeded), news(sample.failed, before.failed));
@@ -209,7 +215,10 @@ impl Passive {
             match life.trust {
                 Trust::Probation { .. } if won => self.trust(now, index, "a request on trial ended well"),
                 Trust::Probation { .. } if lost => self.trial_failed(now, plan, index),
-                Trust::Probation { .. } if tried => life.trust = Trust::Probation { quiet: now },
+                Trust::Probation { .. } if tried => {
+                    life.trust = Trust::Probation { quiet: now };
+                    self.remarked = true;
+                }
                 Trust::Full if !doubt => self.judge(now, plan, index, doors),
                 _ => {}
             }
@@ -223,11 +232,15 @@ impl Passive {
             life.repeats = 0;
         }
         let Some((charge, text)) = life.complaint(plan) else {
+            self.remarked |= !life.reason.is_empty();
             life.reason.clear();
             return;
         };
         match self.spared(plan, index, doors) {
-            Some(why) => self.lives[index].reason = format!("{text}; not ejected: {why}"),
+            Some(why) => {
+                self.lives[index].reason = format!("{text}; not ejected: {why}");
+                self.remarked = true;
+            }
             None => self.eject(now, plan, index, charge, text),
         }
     }

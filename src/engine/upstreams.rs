@@ -21,6 +21,7 @@ impl Engine {
         let doors = self.doors();
         let doubt = self.doubt.since().is_some();
         self.passive.told(self.now, &plan, samples, &doors, doubt);
+        self.revision += u64::from(self.passive.take_remarked());
         self.tell_moves();
     }
 

@@ -47,7 +47,7 @@ impl Bench {
     }
 
     fn wait(&mut self, span: Duration, doors: &[Door]) {
-        self.now = self.now + span;
+        self.now += span;
         self.sample(doors, false);
     }
 
@@ -283,7 +283,7 @@ fn obey(backends: usize, ops: &[Op]) -> Vec<Move> {
             Op::Trying(at, on) => bench.ends[at % backends].trying = on,
             Op::Door(at, door) => doors[at % backends] = [Door::Shut, Door::Ajar, Door::Open][usize::from(door)],
             Op::Sample(on) => doubt = on,
-            Op::Wait(millis) => bench.now = bench.now + Duration::from_millis(millis),
+            Op::Wait(millis) => bench.now += Duration::from_millis(millis),
             Op::Returned(at) => {
                 bench.passive.returned(bench.now, BackendId((at % backends) as u32));
                 returned += 1;

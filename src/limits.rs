@@ -259,6 +259,25 @@ pub const GOLDEN_CASES_MAX: usize = 1000;
 /// A file of cases is at most so long.
 pub const GOLDEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+// Passive evidence about single upstream addresses.
+
+/// Envoy's number (`consecutive_5xx`): fewer are bad luck.
+pub const PASSIVE_CONSECUTIVE_FAILURES: u32 = 5;
+/// Fewer than half of the answers good is no bad luck.
+pub const PASSIVE_MIN_SUCCESS_PERMILLE: u32 = 500;
+/// Looked back on.
+pub const PASSIVE_WINDOW: Duration = Duration::from_secs(30);
+/// Fewer requests than this in the window say nothing about a share.
+pub const PASSIVE_MIN_REQUESTS: u32 = 20;
+/// A first ejection: a third of Envoy's, for its end is a single request here and not full traffic.
+pub const PASSIVE_BASE_EJECTION: Duration = Duration::from_secs(10);
+/// Envoy's bound (`max_ejection_time`).
+pub const PASSIVE_MAX_EJECTION: Duration = Duration::from_secs(300);
+/// With more than half of the addresses out, the rest would carry more than twice their load.
+pub const PASSIVE_MAX_EJECTED_PERMILLE: u32 = 500;
+/// An address on trial that nobody tries goes by its check after this.
+pub const PASSIVE_PROBATION: Duration = Duration::from_secs(10);
+
 // Outcomes.
 
 /// Fewer than half of the answers good is no bad luck.

@@ -32,6 +32,7 @@ pub struct Telemetry {
     pub probe_requests: Family<ProbeLabels, Counter>,
     pub probe_duration: Family<GateLabels, Histogram>,
     pub upstream_up: Family<UpstreamLabels, Gauge>,
+    pub upstream_ejections: Family<EjectionLabels, Counter>,
     pub stall_seconds: FloatGauge,
     pub draining: Gauge,
     pub config_last_reload_successful: Gauge,
@@ -83,6 +84,12 @@ pub struct UpstreamLabels {
     pub address: String,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct EjectionLabels {
+    pub address: String,
+    pub reason: &'static str,
+}
+
 impl Telemetry {
     pub fn new() -> Self {
         let all = Self {
@@ -102,6 +109,7 @@ impl Telemetry {
                 ])
             }),
             upstream_up: Family::default(),
+            upstream_ejections: Family::default(),
             stall_seconds: FloatGauge::default(),
             draining: Gauge::default(),
             config_last_reload_successful: Gauge::default(),
@@ -128,6 +136,11 @@ impl Telemetry {
         r.register("probegate_probe_requests", "Probe answers given", self.probe_requests.clone());
         r.register("probegate_probe_duration_seconds", "Time to answer a probe", self.probe_duration.clone());
         r.register("probegate_upstream_up", "1 while traffic may go to the address", self.upstream_up.clone());
+        r.register(
+            "probegate_upstream_ejections",
+            "Times that real requests put the address out of rotation, by why",
+            self.upstream_ejections.clone(),
+        );
         r.register(
             "probegate_stall_seconds",
             "How long work has been pending without progress",

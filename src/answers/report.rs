@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::engine::{
-    BackendView, Cause, Changed, CheckId, CheckView, DrainPhase, Evidence, Gate, GateView, GroupView, Level, Scope,
-    Snapshot, Time, Transition,
+    self, BackendView, Cause, Changed, CheckId, CheckView, DrainPhase, Ejections, Evidence, Gate, GateView, GroupView,
+    Level, Scope, Snapshot, Time, Transition,
 };
 
 /// Everything that is known at one moment.
@@ -144,8 +144,16 @@ pub struct Group {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Upstream {
     pub address: String,
+    /// Whether any request may go there.
     pub enabled: bool,
+    /// `up`, `down` (its own check holds it shut), `probation` (one request at a time) or `ejected`.
+    pub state: String,
     pub since: String,
+    /// Why; empty while nothing speaks against it.
+    pub reason: String,
+    pub next: Option<Next>,
+    /// Times that real requests put it out, whatever the cause.
+    pub ejections: u64,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -323,9 +331,13 @@ fn gate(snapshot: &Snapshot, gate: Gate, clock: &Clock) -> GateReport {
         status: view.status.as_str().to_owned(),
         since: clock.rfc3339(view.since),
         why: why.collect(),
-        next: view.next.as_ref().map(|next| Next { at: next.at.map(|at| clock.rfc3339(at)), text: next.text.clone() }),
+        next: view.next.as_ref().map(|next| self::next(next, clock)),
         members: members.collect(),
     }
+}
+
+fn next(next: &engine::Next, clock: &Clock) -> Next {
+    Next { at: next.at.map(|at| clock.rfc3339(at)), text: next.text.clone() }
 }
 
 const fn cause(cause: &Cause) -> (&'static str, Option<CheckId>) {
@@ -395,7 +407,16 @@ fn group(view: &GroupView) -> Group {
 }
 
 fn upstream(view: &BackendView, clock: &Clock) -> Upstream {
-    Upstream { address: view.address.clone(), enabled: view.enabled, since: clock.rfc3339(view.since) }
+    let Ejections { consecutive_failures, success_ratio, probation } = view.ejections;
+    Upstream {
+        address: view.address.clone(),
+        enabled: view.enabled,
+        state: view.state.as_str().to_owned(),
+        since: clock.rfc3339(view.since),
+        reason: view.reason.clone(),
+        next: view.next.as_ref().map(|next| self::next(next, clock)),
+        ejections: consecutive_failures + success_ratio + probation,
+    }
 }
 
 fn change(transition: &Transition, clock: &Clock) -> Change {
@@ -403,6 +424,7 @@ fn change(transition: &Transition, clock: &Clock) -> Change {
         Changed::Gate(gate) => ("gate", gate.as_str().to_owned()),
         Changed::Check(name) => ("check", name.clone()),
         Changed::Instance(number) => ("instance", number.to_string()),
+        Changed::Upstream(address) => ("upstream", address.clone()),
         Changed::Drain => ("drain", String::new()),
         Changed::Doubt => ("doubt", String::new()),
         Changed::Hand => ("hand", String::new()),

@@ -61,7 +61,9 @@ pub struct Backend {
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Algorithm {
+    /// The fewest requests under way for its weight; among equals, by turns.
     #[default]
+    LeastLoaded,
     RoundRobin,
     Random,
     /// By the request's path, FNV.

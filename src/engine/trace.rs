@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ends::{Ends, Failure};
 use super::evidence::{Fault, Outcome, Sign, Verdict};
 use super::plan::{BackendId, CheckId, Plan};
 use super::snapshot::Forced;
@@ -171,6 +172,10 @@ impl Event {
                 field("traffic");
                 traffic_words(sample).iter().for_each(|word| field(word));
             }
+            Self::Input(Input::Ends(samples)) => {
+                field("ends");
+                samples.iter().for_each(|ends| field(&ends_words(ends)));
+            }
             Self::Input(Input::Throttled { on }) => field(if *on { "throttled" } else { "unthrottled" }),
         }
         line.push('\n');
@@ -209,6 +214,7 @@ impl Event {
             ["drain"] => Input::Drain,
             ["in-flight", requests] => Input::InFlight { requests: number(requests)? },
             ["traffic", words @ ..] => Input::Traffic(traffic_of(words)?),
+            ["ends", words @ ..] => Input::Ends(words.iter().map(|words| ends_of(words)).collect::<Result<_, _>>()?),
             ["throttled"] => Input::Throttled { on: true },
             ["unthrottled"] => Input::Throttled { on: false },
             other => return Err(format!("no such event: `{}`", other.join(" "))),
@@ -358,6 +364,31 @@ fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
         failed: number(failed)?,
         last_beat: optional_of(beat, time_of)?,
     })
+}
+
+fn ends_words(ends: &Ends) -> String {
+    let counts = [
+        ends.succeeded,
+        ends.failed,
+        ends.row,
+        ends.failure.map_or(0, |failure| failure.code().into()),
+        ends.trials_succeeded,
+        ends.trials_failed,
+        ends.trials_unanswered,
+        ends.trying.into(),
+    ];
+    counts.map(|count| count.to_string()).join(" ")
+}
+
+fn ends_of(words: &str) -> Result<Ends, String> {
+    let counts = words.split(' ').map(number::<u64>).collect::<Result<Vec<_>, _>>()?;
+    let &[succeeded, failed, row, failure, trials_succeeded, trials_failed, trials_unanswered, trying] = &counts[..]
+    else {
+        return Err(format!("no such ends: `{words}`"));
+    };
+    let failure = u32::try_from(failure).map(Failure::of_code).map_err(|_| format!("no such failure: {failure}"))?;
+    let trying = trying == 1;
+    Ok(Ends { succeeded, failed, row, failure, trials_succeeded, trials_failed, trials_unanswered, trying })
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {

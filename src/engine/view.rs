@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::graph::Levels;
-use super::instance::Presence;
 use super::plan::{CheckId, GroupId, Member, TrafficRule};
 use super::snapshot::{
-    BackendView, Cause, CheckView, DoubtView, Gate, GateView, GroupView, InstancePhase, Level, Next, Snapshot, Status,
-    Why,
+    Cause, CheckView, DoubtView, Gate, GateView, GroupView, InstancePhase, Level, Next, Snapshot, Status, Why,
 };
 use super::time::plain;
 use super::{Engine, check_id};
@@ -48,19 +46,6 @@ impl Engine {
         let (up, of, min) = self.graph.group_counts(id);
         let level = self.graph.level(Member::Group(id)).strict;
         GroupView { name: self.plan.groups[index].name.clone(), level, up, of, min }
-    }
-
-    /// An address is open while its check is up; and from the first answer that anybody had from it, for as long
-    /// as its own check has no say: what makes `/ready` pass must not find the door shut.
-    fn backend_view(&self, index: usize) -> BackendView {
-        let backend = &self.plan.backends[index];
-        let check = &self.checks[backend.check.index()];
-        let enabled = match check.strict() {
-            Level::Up => true,
-            Level::Down => false,
-            Level::Unknown => self.presence[index] == Presence::Seen,
-        };
-        BackendView { address: backend.address.clone(), enabled, since: check.since }
     }
 
     fn gate_view(&self, gate: Gate) -> GateView {

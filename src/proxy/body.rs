@@ -160,7 +160,10 @@ impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                if let Some(exchange) = &self.exchange {
+                if let Some(exchange) = &mut self.exchange {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        exchange.trailers(trailers);
+                    }
                     let data = frame.data_ref().map_or(&[][..], |data| &data[..]);
                     // Trailers are an end, and that counts.
                     let substance = frame.is_trailers() || self.substance.has(data);

@@ -34,7 +34,7 @@ where
 }
 
 /// A new HTTP/1.1 connection, for one request after the other.
-pub(super) async fn http1(worker: &Worker, to: Picked, within: Duration) -> Result<Sender, Reason> {
+pub(super) async fn http1(worker: &Worker, to: &Picked, within: Duration) -> Result<Sender, Reason> {
     let stream = connect(worker, to, within).await?;
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(limits::TRAFFIC_BUFFER_BYTES_MAX)
@@ -47,7 +47,7 @@ pub(super) async fn http1(worker: &Worker, to: Picked, within: Duration) -> Resu
 }
 
 /// The shared HTTP/2 connection, dialled if there is none. `true`: it is new.
-pub(super) async fn http2(worker: &Worker, to: Picked, within: Duration) -> Result<(Rc<Channel>, bool), Reason> {
+pub(super) async fn http2(worker: &Worker, to: &Picked, within: Duration) -> Result<(Rc<Channel>, bool), Reason> {
     let slot = worker.channels.borrow_mut().slot(to.address);
     let _turn = slot.turn().await;
     if let Some(channel) = slot.live() {
@@ -66,7 +66,7 @@ pub(super) async fn http2(worker: &Worker, to: Picked, within: Duration) -> Resu
     Ok((slot.install(sender, worker.now()), true))
 }
 
-async fn connect(worker: &Worker, to: Picked, within: Duration) -> Result<TcpStream, Reason> {
+async fn connect(worker: &Worker, to: &Picked, within: Duration) -> Result<TcpStream, Reason> {
     let stream = match timeout(within, TcpStream::connect(to.address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::UPGRADE;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
@@ -26,6 +26,7 @@ use super::headers::{Hop, Tunnel};
 use super::pool::Sender;
 use super::refusal::Reason;
 use super::substance::Substance;
+use super::tally::Turn;
 use super::upstreams::Picked;
 use super::{Limits, dial, headers, upgrade};
 use crate::engine::Time;
@@ -46,6 +47,8 @@ pub(super) struct Ticket {
     /// How long its route lets the model server be silent; zero if it does not say.
     patience: Duration,
     tunnel: bool,
+    /// At the upstream that took it, where there are several.
+    turn: Option<Turn>,
     /// When it ended, once it has and has been counted.
     settled: Option<Time>,
 }
@@ -63,6 +66,9 @@ enum Lease {
     /// Together with others.
     Shared(Rc<Channel>),
 }
+
+/// An answer's head, the connection that it came by, and its turn at the upstream.
+type Taken = (Response<Incoming>, Lease, Option<Turn>);
 
 /// What a request is, beside its head and its body.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +100,7 @@ impl Ticket {
             sharing,
             patience,
             tunnel: false,
+            turn: None,
             settled: None,
         }
     }
@@ -114,6 +121,9 @@ impl Ticket {
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);
         counters.judged(self.code, self.silent_part(took), self.sharing, now);
+        if let Some(turn) = self.turn.take() {
+            turn.finish();
+        }
     }
 
     /// How much of the time that it took the model server was silent: all of it, unless it streamed. A stream is
@@ -133,6 +143,9 @@ impl Ticket {
     fn becomes_tunnel(&mut self) {
         self.tunnel = true;
         self.conn.worker.counters().flights().becomes_tunnel(&mut self.flight);
+        if let Some(turn) = &mut self.turn {
+            turn.switched();
+        }
     }
 
     /// It was a tunnel and ended.
@@ -146,6 +159,9 @@ impl Ticket {
         let now = self.conn.worker.now();
         self.settled = Some(now);
         self.conn.worker.counters().refuse(reason);
+        if let Some(turn) = self.turn.take() {
+            turn.fail(reason);
+        }
         // Given up by us or by the client, it may still be worked on.
         if matches!(reason, Reason::FirstByteTimeout | Reason::ClientGone) {
             self.abandon(now);
@@ -184,6 +200,13 @@ impl Exchange {
         worker.counters().sent(bytes);
     }
 
+    /// The answer's trailers passed.
+    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(turn) = &mut self.ticket.turn {
+            turn.trailers(trailers);
+        }
+    }
+
     /// The answer's last byte was read: the connection is free for the next.
     pub(super) fn finish(self) {
         let worker = &self.ticket.conn.worker;
@@ -202,7 +225,7 @@ impl Exchange {
 
 /// Carries an admitted request to an upstream and its answer's head back. On an error the ticket is settled.
 pub(super) async fn forward(
-    ticket: Ticket,
+    mut ticket: Ticket,
     mut request: Request<Incoming>,
     way: Way,
     limits: Limits,
@@ -215,7 +238,13 @@ pub(super) async fn forward(
         Hop::Http2 => exchange_shared(&conn, request, limits, ticket.began).await,
     };
     match done {
-        Ok((response, lease)) => answer(ticket, response, lease, client),
+        Ok((response, lease, mut turn)) => {
+            if let Some(turn) = &mut turn {
+                turn.answered(response.status(), response.headers());
+            }
+            ticket.turn = turn;
+            answer(ticket, response, lease, client)
+        }
         Err(reason) => {
             ticket.fail(reason);
             Err(reason)
@@ -260,12 +289,7 @@ fn answer(
 
 /// Sends on a kept connection while one is alive, else on a new one; to another upstream if the first cannot
 /// be reached.
-async fn exchange(
-    conn: &Rc<Conn>,
-    mut request: Request<Upload>,
-    limits: Limits,
-    began: Time,
-) -> Result<(Response<Incoming>, Lease), Reason> {
+async fn exchange(conn: &Rc<Conn>, mut request: Request<Upload>, limits: Limits, began: Time) -> Result<Taken, Reason> {
     let worker = &conn.worker;
     let mut picked = match pick(conn, &request, None) {
         Some(picked) => picked,
@@ -280,22 +304,25 @@ async fn exchange(
             let Some(mut sender) = kept else { break };
             let spare = spare_of(&request);
             match sent(sender.try_send_request(request), limits.first_byte_timeout).await {
-                Sent::Answered(response) => return Ok((response, Lease::Own(address, sender))),
+                Sent::Answered(response) => return Ok((response, Lease::Own(address, sender), picked.turn)),
                 Sent::HandedBack(back) => request = back,
-                Sent::Failed(reason @ Reason::UpstreamReset) => request = spare.ok_or(reason)?,
-                Sent::Failed(reason) => return Err(reason),
+                Sent::Failed(reason @ Reason::UpstreamReset) => {
+                    request = spare.ok_or(reason).map_err(|reason| picked.failed(reason))?;
+                }
+                Sent::Failed(reason) => return Err(picked.failed(reason)),
             }
         }
         // Boxed: rare, and its state would make every connection's larger.
-        match Box::pin(dial::http1(worker, picked, limits.connect_timeout)).await {
+        match Box::pin(dial::http1(worker, &picked, limits.connect_timeout)).await {
             Ok(mut sender) => {
                 return match sent(sender.try_send_request(request), limits.first_byte_timeout).await {
-                    Sent::Answered(response) => Ok((response, Lease::Own(address, sender))),
-                    Sent::HandedBack(_) => Err(Reason::UpstreamReset),
-                    Sent::Failed(reason) => Err(reason),
+                    Sent::Answered(response) => Ok((response, Lease::Own(address, sender), picked.turn)),
+                    Sent::HandedBack(_) => Err(picked.failed(Reason::UpstreamReset)),
+                    Sent::Failed(reason) => Err(picked.failed(reason)),
                 };
             }
             Err(reason) => {
+                picked.failed(reason);
                 let other = if second { None } else { pick(conn, &request, Some(address)) };
                 second = true;
                 picked = match other {
@@ -314,7 +341,7 @@ async fn exchange_shared(
     mut request: Request<Upload>,
     limits: Limits,
     began: Time,
-) -> Result<(Response<Incoming>, Lease), Reason> {
+) -> Result<Taken, Reason> {
     let worker = &conn.worker;
     let mut picked = match pick(conn, &request, None) {
         Some(picked) => picked,
@@ -326,9 +353,10 @@ async fn exchange_shared(
         let live = worker.channels.borrow_mut().slot(picked.address).live();
         let (channel, new) = match live {
             Some(channel) => (channel, false),
-            None => match Box::pin(dial::http2(worker, picked, limits.connect_timeout)).await {
+            None => match Box::pin(dial::http2(worker, &picked, limits.connect_timeout)).await {
                 Ok(dialled) => dialled,
                 Err(reason) => {
+                    picked.failed(reason);
                     let other = if second { None } else { pick(conn, &request, Some(picked.address)) };
                     second = true;
                     picked = match other {
@@ -343,15 +371,15 @@ async fn exchange_shared(
         let spare = if last { None } else { spare_of(&request) };
         let sending = channel.sender().try_send_request(request);
         request = match sent(sending, limits.first_byte_timeout).await {
-            Sent::Answered(response) => return Ok((response, Lease::Shared(channel))),
+            Sent::Answered(response) => return Ok((response, Lease::Shared(channel), picked.turn)),
             Sent::HandedBack(back) if !last => back,
-            Sent::HandedBack(_) => return Err(Reason::UpstreamReset),
+            Sent::HandedBack(_) => return Err(picked.failed(Reason::UpstreamReset)),
             Sent::Failed(reason @ Reason::UpstreamReset) => {
                 // The streams of a dead connection hear of it before the connection's own task does.
                 yield_now().await;
-                spare.filter(|_| channel.is_closed()).ok_or(reason)?
+                spare.filter(|_| channel.is_closed()).ok_or(reason).map_err(|reason| picked.failed(reason))?
             }
-            Sent::Failed(reason) => return Err(reason),
+            Sent::Failed(reason) => return Err(picked.failed(reason)),
         };
         retried = true;
     }
@@ -375,7 +403,8 @@ async fn await_upstream(
 }
 
 fn pick(conn: &Conn, request: &Request<Upload>, except: Option<SocketAddr>) -> Option<Picked> {
-    conn.worker.shared.setup.load().upstreams.pick(request.uri().path().as_bytes(), except)
+    let key = request.uri().path().as_bytes();
+    conn.worker.shared.setup.load().upstreams.pick(conn.worker.index(), key, except)
 }
 
 /// The same request once more, if doing it twice is doing it once (RFC 9110, 9.2.2) and it has no body. Model

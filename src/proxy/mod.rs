@@ -18,10 +18,12 @@ mod durations;
 mod flights;
 mod forward;
 mod headers;
+mod least_loaded;
 mod pool;
 mod refusal;
 mod request;
 mod substance;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -48,10 +50,12 @@ pub use worker::{Order, worker};
 
 use crate::clock::Clock;
 use crate::config::{Algorithm, Config, UpstreamProtocol};
-use crate::engine::{BackendId, Cause, DrainPhase, InstancePhase, Sign, Snapshot, Status};
+use crate::engine::{
+    BackendId, BackendState, Cause, DrainPhase, Ends, InstancePhase, OnTimeout, Sign, Snapshot, Status,
+};
 use crate::publish::Published;
 use admission::{Gate, Terms};
-use upstreams::{Upstreams, Weighted};
+use upstreams::{Admit, Upstreams, Weighted};
 
 /// Answers probe paths on the traffic listener, for `listen.expose_probes`.
 pub trait ProbeHook: Send + Sync {
@@ -143,7 +147,7 @@ impl Shared {
         clock: Clock,
         wiring: Wiring,
     ) -> Result<Arc<Self>, UpstreamsError> {
-        let setup = Setup::new(config, backends, None)?;
+        let setup = Setup::new(config, backends, wiring.workers, None)?;
         let shared = Self {
             clock,
             counters: Arc::new(Counters::new(wiring.workers, clock)),
@@ -165,7 +169,12 @@ impl Shared {
         let setup = self.setup.load();
         let mut news = false;
         for (id, backend) in (0..).zip(snapshot.backends.iter()) {
-            news |= setup.upstreams.enable(BackendId(id), backend.enabled);
+            let admit = match backend.state {
+                BackendState::Up => Admit::Anything,
+                BackendState::Probation => Admit::Trial,
+                BackendState::Down | BackendState::Ejected => Admit::Nothing,
+            };
+            news |= setup.upstreams.admit(BackendId(id), admit);
         }
         let passage = Passage::of(snapshot) as u8;
         news |= self.gate.swap(passage, Ordering::AcqRel) != passage;
@@ -179,13 +188,18 @@ impl Shared {
     /// one of the new plan, for backends are known by their place in it. On an error everything stays as it was.
     pub fn configure(&self, config: &Config, backends: &[SocketAddr]) -> Result<(), UpstreamsError> {
         let before = self.setup.load_full();
-        self.setup.store(Arc::new(Setup::new(config, backends, Some(&before))?));
+        self.setup.store(Arc::new(Setup::new(config, backends, self.wiring.workers, Some(&before))?));
         Ok(())
     }
 
     /// The numbers, for the driver, the watchdog and the metrics page.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// How requests to each upstream address ended, in the order of the backends.
+    pub fn ends(&self) -> Vec<Ends> {
+        self.setup.load().upstreams.ends()
     }
 
     fn limits(&self) -> Limits {
@@ -224,21 +238,31 @@ impl Shared {
 }
 
 impl Setup {
-    fn new(config: &Config, backends: &[SocketAddr], before: Option<&Self>) -> Result<Self, UpstreamsError> {
+    fn new(
+        config: &Config,
+        backends: &[SocketAddr],
+        workers: usize,
+        before: Option<&Self>,
+    ) -> Result<Self, UpstreamsError> {
+        let timeouts = |index: usize| {
+            let check = config.engine.backends.get(index).and_then(|b| config.engine.checks.get(b.check.index()));
+            check.is_none_or(|check| check.on_timeout == OnTimeout::Fail)
+        };
         let algorithm = config.upstream.algorithm;
         let list: Vec<Weighted> = config
             .upstream
             .backends
             .iter()
             .zip(backends)
-            .map(|(backend, &address)| Weighted { address, weight: backend.weight })
+            .enumerate()
+            .map(|(index, (backend, &address))| Weighted { address, weight: backend.weight, timeouts: timeouts(index) })
             .collect();
         let limits = Limits::new(config);
         let (terms, routes) = rules_of(config, before);
         if let Some(before) = before.filter(|before| before.list == list && before.algorithm == algorithm) {
             return Ok(Self { limits, algorithm, list, upstreams: Arc::clone(&before.upstreams), terms, routes });
         }
-        let upstreams = Upstreams::new(algorithm, &list)?;
+        let mut upstreams = Upstreams::new(algorithm, &list, workers)?;
         if let Some(before) = before {
             upstreams.inherit(&before.upstreams);
         }

@@ -138,6 +138,11 @@ async fn tick(worker: Rc<Worker>) {
 }
 
 impl Worker {
+    /// Below [`super::Wiring::workers`].
+    pub(super) const fn index(&self) -> usize {
+        self.index
+    }
+
     pub(super) fn counters(&self) -> &WorkerCounters {
         self.shared.counters.worker(self.index)
     }

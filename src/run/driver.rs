@@ -24,8 +24,8 @@ use super::watchdog::Pulse;
 use crate::clock::Clock;
 use crate::control::{Call, Command, Refusal};
 use crate::engine::{
-    BackendId, Changed, CheckId, CheckState, DrainPhase, Engine, Input, Output, Plan, Sign, Snapshot, Time, Traffic,
-    Transition,
+    BackendId, Changed, CheckId, CheckState, DrainPhase, Ends, Engine, Input, Output, Plan, Sign, Snapshot, Time,
+    Traffic, Transition,
 };
 use crate::limits;
 use crate::publish::Published;
@@ -43,6 +43,8 @@ pub(super) trait World {
     fn in_flight(&self) -> u64;
     /// What the traffic plane has counted, for the engine to judge by.
     fn traffic(&self) -> Traffic;
+    /// How requests to each upstream address ended, in the order of the plan's backends.
+    fn ends(&self) -> Vec<Ends>;
     /// Leaves a report of a hang, before anybody acts on it.
     fn report_hang(&self, hang: &Hang<'_>);
     /// Notes a pushed heartbeat; the error is for whoever pushed.
@@ -184,7 +186,7 @@ impl<W: World> Driver<W> {
         let now = self.clock.now();
         let tick = now + if self.is_draining() { limits::DRAIN_SAMPLE } else { limits::ENGINE_TICK };
         let publish = (self.engine.revision() != self.shown.revision).then(|| self.shown.at + limits::PUBLISH_INTERVAL);
-        let traffic = self.engine.wants_traffic().then_some(self.traffic_due);
+        let traffic = (self.engine.wants_traffic() || self.engine.wants_ends()).then_some(self.traffic_due);
         [self.engine.poll_timeout(), self.reloading.due(), publish, traffic].into_iter().flatten().fold(tick, Time::min)
     }
 
@@ -223,12 +225,19 @@ impl<W: World> Driver<W> {
                 self.feed(now, Input::Throttled { on });
             }
         }
-        if self.traffic_due <= now && self.engine.wants_traffic() {
+        if self.traffic_due <= now {
             self.traffic_due = now + limits::TRAFFIC_SAMPLE;
-            self.carry_out();
-            let traffic = self.world.traffic();
-            self.feed(now, Input::Traffic(traffic));
-            self.recorder.stalled(self.engine.stalled_for());
+            if self.engine.wants_ends() {
+                self.carry_out();
+                let ends = self.world.ends();
+                self.feed(now, Input::Ends(ends));
+            }
+            if self.engine.wants_traffic() {
+                self.carry_out();
+                let traffic = self.world.traffic();
+                self.feed(now, Input::Traffic(traffic));
+                self.recorder.stalled(self.engine.stalled_for());
+            }
         }
         if self.is_draining() {
             self.carry_out();

@@ -196,7 +196,9 @@ mod tests {
 
     #[test]
     fn a_disk_that_does_not_keep_up_ends_it_and_holds_nobody_up() {
-        let (mut recording, scribe) = Recording::begin(Path::new("/nowhere"), 7, Time::ZERO, &Plan::default());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("trace");
+        let (mut recording, scribe) = Recording::begin(&file, 7, Time::ZERO, &Plan::default());
         for _ in 0..=limits::TRACE_QUEUE {
             recording.timeout(Time::ZERO);
         }

@@ -15,7 +15,7 @@ use crate::checks::Collectors;
 use crate::clock::Clock;
 use crate::config::{self, Config, Kind};
 use crate::control::Refusal;
-use crate::engine::{CheckId, Plan, Snapshot, Traffic};
+use crate::engine::{CheckId, Ends, Plan, Snapshot, Traffic};
 use crate::proxy::{Counters, Shared};
 
 /// What runs now.
@@ -71,6 +71,10 @@ impl World for Sidecar {
 
     fn traffic(&self) -> Traffic {
         self.counters.traffic()
+    }
+
+    fn ends(&self) -> Vec<Ends> {
+        self.traffic.ends()
     }
 
     fn report_hang(&self, hang: &Hang<'_>) {

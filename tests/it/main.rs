@@ -23,4 +23,5 @@ mod secrets;
 mod sidecar;
 mod stand_in;
 mod until;
+mod upstreams;
 mod wire;

@@ -6,6 +6,7 @@ mod check;
 mod gates;
 mod kinds;
 mod liveness;
+mod passive;
 mod server;
 mod text;
 
@@ -38,7 +39,8 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
     let checks = checks(raw, &scene, faults);
     let notify_socket = notify_socket(&checks, faults);
     let (names, groups) = name(&checks, raw, faults);
-    let mut plan = engine::Plan { drain, ..engine::Plan::default() };
+    let passive = passive::lower(&raw.upstream.passive, faults);
+    let mut plan = engine::Plan { drain, passive, ..engine::Plan::default() };
     gates::lower(raw, &names, &mut plan, faults);
     plan.groups = gates::groups(&groups, &names, faults);
     let mut specs = Vec::with_capacity(checks.drafts.len());

@@ -48,7 +48,8 @@ pub(super) fn upstream(raw: &RawUpstream, faults: &mut Faults) -> Option<Upstrea
             Some(RawAlgorithm::Random) => Algorithm::Random,
             Some(RawAlgorithm::Hash) => Algorithm::Hash,
             Some(RawAlgorithm::Consistent) => Algorithm::Consistent,
-            Some(RawAlgorithm::RoundRobin) | None => Algorithm::RoundRobin,
+            Some(RawAlgorithm::RoundRobin) => Algorithm::RoundRobin,
+            Some(RawAlgorithm::LeastLoaded) | None => Algorithm::LeastLoaded,
         },
         protocol: match raw.protocol {
             Some(RawProtocol::Http1) => UpstreamProtocol::Http1,

@@ -62,8 +62,37 @@ pub(crate) struct RawUpstream {
     pub(crate) protocol: Option<RawProtocol>,
     /// The server's own metrics page: a path, a URL, or `false` for none. Default `/metrics` on the first address.
     pub(crate) metrics: Option<RawMetrics>,
-    /// How the next address is chosen. Default `round-robin`.
+    /// How the next address is chosen. Default `least-loaded`: the fewest requests under way for its weight.
     pub(crate) algorithm: Option<RawAlgorithm>,
+    /// When failing requests put one of several addresses out of rotation. Means nothing with one address.
+    pub(crate) passive: RawPassive,
+}
+
+/// What real requests say about single addresses. A failure is an answer with 5xx, a gRPC status UNAVAILABLE,
+/// INTERNAL, UNKNOWN, DATA_LOSS or DEADLINE_EXCEEDED, or none at all; 429, 503 with `Retry-After`,
+/// RESOURCE_EXHAUSTED and a client's own errors are not.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawPassive {
+    /// Default `true`.
+    pub(crate) enabled: Option<bool>,
+    /// So many failures in a row eject an address. 0: a row never does. Default 5.
+    pub(crate) consecutive_failures: Option<i64>,
+    /// A smaller share of requests that end well ejects it. 0: no share does. Default `50%`.
+    pub(crate) min_success: Option<Permille>,
+    /// Of those that ended within this span. Default `30s`.
+    pub(crate) window: Option<Span>,
+    /// With fewer of them the share says nothing. Default 20.
+    pub(crate) min_requests: Option<i64>,
+    /// The first ejection; the second in a row is twice as long, and so on. Default `10s`.
+    pub(crate) base_ejection: Option<Span>,
+    /// No ejection is longer, and after so long without one they are counted anew. Default `5m`.
+    pub(crate) max_ejection: Option<Span>,
+    /// At most such a share of the addresses is out at once, and one at least; the last one never is. Default `50%`.
+    pub(crate) max_ejected: Option<Permille>,
+    /// After an ejection one request at a time decides; if none comes for so long, the address's check does.
+    /// Default `10s`.
+    pub(crate) probation: Option<Span>,
 }
 
 /// One address, with a weight if it is not 1.
@@ -89,6 +118,7 @@ pub(crate) enum RawProtocol {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RawAlgorithm {
+    LeastLoaded,
     RoundRobin,
     Random,
     Hash,

@@ -1,5 +1,6 @@
 //! The traffic plane from outside: real sockets on both sides, the test playing client and model server.
 
+mod balance;
 mod edge;
 mod exchange;
 mod gate;
@@ -22,8 +23,8 @@ use tokio::sync::{mpsc, watch};
 use super::*;
 use crate::config;
 use crate::engine::{
-    BackendView, DrainView, Gate, GateView, InstancePhase, InstanceView, ModelState, ModelView, Snapshot, Status, Time,
-    Why,
+    BackendState, BackendView, DrainView, Ejections, Gate, GateView, InstancePhase, InstanceView, ModelState,
+    ModelView, Snapshot, Status, Time, Why,
 };
 
 /// Long enough for a busy machine; nothing that works comes near it.
@@ -297,7 +298,9 @@ fn snapshot(backends: usize, enabled: bool) -> Snapshot {
         health: gate(Gate::Health),
         checks: Arc::default(),
         groups: Arc::default(),
-        backends: (0..backends).map(|i| BackendView { address: i.to_string(), enabled, since: Time::ZERO }).collect(),
+        backends: (0..backends)
+            .map(|i| backend(i, if enabled { BackendState::Up } else { BackendState::Down }))
+            .collect(),
         instance: InstanceView { number: 1, phase: InstancePhase::Started, since: Time::ZERO, budget_until: None },
         model: ModelView { state: ModelState::Ready, since: Time::ZERO, reason: String::new(), busy_until: None },
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
@@ -305,6 +308,18 @@ fn snapshot(backends: usize, enabled: bool) -> Snapshot {
         trial: false,
         doubt: None,
         history: Arc::default(),
+    }
+}
+
+fn backend(place: usize, state: BackendState) -> BackendView {
+    BackendView {
+        address: place.to_string(),
+        enabled: state == BackendState::Up,
+        state,
+        since: Time::ZERO,
+        reason: String::new(),
+        next: None,
+        ejections: Ejections::default(),
     }
 }
 

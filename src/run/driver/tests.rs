@@ -44,6 +44,10 @@ impl World for Actors {
         self.0.applied.set(self.0.applied.get() + 1);
     }
 
+    fn ends(&self) -> Vec<Ends> {
+        Vec::new()
+    }
+
     fn traffic(&self) -> Traffic {
         Traffic::default()
     }

@@ -17,12 +17,14 @@ use hyper::upgrade::OnUpgrade;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::admission::{self, Place};
+use super::access::{self, Recording};
+use super::admission;
 use super::body::{Answer, Upload};
 use super::channels::Channel;
 use super::connection::Conn;
 use super::flights::Flight;
 use super::headers::{Hop, Tunnel};
+use super::places::Place;
 use super::pool::Sender;
 use super::refusal::Reason;
 use super::substance::Substance;
@@ -36,14 +38,16 @@ pub(super) struct Ticket {
     began: Time,
     /// The model server's status, once its head is there.
     code: u16,
-    /// Held until the end, where places are limited.
-    _place: Option<Place>,
+    /// Held until the end.
+    _place: Place,
     flight: Flight,
     /// Requests in flight when it began, itself among them.
     sharing: u32,
     tunnel: bool,
     /// When it ended, once it has and has been counted.
     settled: Option<Time>,
+    /// Where it may get a line in the access log.
+    recording: Option<Recording>,
 }
 
 /// A ticket and the connection that carries it.
@@ -53,7 +57,7 @@ pub(super) struct Exchange {
 }
 
 /// A connection to the model server for the time of an exchange.
-enum Lease {
+pub(super) enum Lease {
     /// For this exchange alone.
     Own(SocketAddr, Sender),
     /// Together with others.
@@ -76,15 +80,39 @@ enum Sent {
 }
 
 impl Ticket {
-    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Option<Place>) -> Self {
+    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Place) -> Self {
         conn.enter();
         let flight = conn.worker.counters().begin(conn.worker.now());
         let sharing = u32::try_from(conn.worker.shared.counters.in_flight()).unwrap_or(u32::MAX);
-        Self { conn: Rc::clone(conn), began, code: 0, _place: place, flight, sharing, tunnel: false, settled: None }
+        Self {
+            conn: Rc::clone(conn),
+            began,
+            code: 0,
+            _place: place,
+            flight,
+            sharing,
+            tunnel: false,
+            settled: None,
+            recording: None,
+        }
+    }
+
+    /// What becomes of it is noted here too.
+    pub(super) fn recorded(mut self, recording: Option<Recording>) -> Self {
+        self.recording = recording;
+        self
+    }
+
+    /// For those who see a part of it pass.
+    pub(super) fn record(&self) -> Option<access::Key> {
+        self.recording.as_ref().map(Recording::key)
     }
 
     fn answered(&mut self, code: StatusCode) {
         self.code = code.as_u16();
+        if let Some(recording) = &self.recording {
+            recording.answered(self.code);
+        }
         let now = self.conn.worker.now();
         let counters = self.conn.worker.counters();
         counters.progress(now);
@@ -95,6 +123,7 @@ impl Ticket {
     /// It ended whole.
     fn finish(mut self, now: Time) {
         self.settled = Some(now);
+        self.recording.take().into_iter().for_each(Recording::finish);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);
         counters.judged(self.code, took, self.sharing, now);
@@ -115,6 +144,7 @@ impl Ticket {
     /// It was a tunnel and ended.
     pub(super) fn finish_tunnel(mut self) {
         self.settled = Some(self.conn.worker.now());
+        self.recording.take().into_iter().for_each(Recording::finish);
         self.conn.worker.counters().tunnelled(self.code);
     }
 
@@ -122,6 +152,7 @@ impl Ticket {
     pub(super) fn fail(mut self, reason: Reason) {
         let now = self.conn.worker.now();
         self.settled = Some(now);
+        self.recording.take().into_iter().for_each(|recording| recording.fail(reason));
         self.conn.worker.counters().refuse(reason);
         // Given up by us or by the client, it may still be worked on.
         if matches!(reason, Reason::FirstByteTimeout | Reason::ClientGone) {
@@ -159,6 +190,9 @@ impl Exchange {
             worker.counters().flights().moved(self.ticket.flight, now);
         }
         worker.counters().sent(bytes);
+        if let Some(recording) = &self.ticket.recording {
+            recording.sent(bytes);
+        }
     }
 
     /// The answer's last byte was read: the connection is free for the next.
@@ -186,7 +220,8 @@ pub(super) async fn forward(
 ) -> Result<Response<Answer>, Reason> {
     let client = way.tunnel.map(|tunnel| (tunnel, hyper::upgrade::on(&mut request)));
     let conn = Rc::clone(&ticket.conn);
-    let request = request.map(|body| Upload::new(body, Rc::clone(&conn)));
+    let record = ticket.record();
+    let request = request.map(|body| Upload::new(body, Rc::clone(&conn), record));
     let done = match way.hop {
         Hop::Http1 => exchange(&conn, request, limits, ticket.began).await,
         Hop::Http2 => exchange_shared(&conn, request, limits, ticket.began).await,
@@ -219,7 +254,7 @@ fn answer(
     if switched {
         ticket.becomes_tunnel();
         headers::prepare_switch(response.headers_mut(), tunnel);
-        upgrade::tunnel(ticket, client, hyper::upgrade::on(&mut response));
+        upgrade::tunnel(ticket, lease, client, hyper::upgrade::on(&mut response));
         if tunnel == Tunnel::ConnectToUpgrade {
             *response.status_mut() = StatusCode::OK;
         }
@@ -352,7 +387,9 @@ async fn await_upstream(
 }
 
 fn pick(conn: &Conn, request: &Request<Upload>, except: Option<SocketAddr>) -> Option<Picked> {
-    conn.worker.shared.setup.load().upstreams.pick(request.uri().path().as_bytes(), except)
+    let picked = conn.worker.shared.setup.load().upstreams.pick(request.uri().path().as_bytes(), except)?;
+    access::sent_to(&conn.worker, request.body().record(), picked.address);
+    Some(picked)
 }
 
 /// The same request once more, if doing it twice is doing it once (RFC 9110, 9.2.2) and it has no body. Model

@@ -7,6 +7,7 @@
 //! `run` makes one [`Shared`], binds with [`bind`], runs [`worker`] on a thread of its own for each listener
 //! and hands every published snapshot to [`Shared::apply`].
 
+mod access;
 mod admission;
 mod bind;
 mod body;
@@ -18,9 +19,13 @@ mod durations;
 mod flights;
 mod forward;
 mod headers;
+mod line;
+mod places;
 mod pool;
 mod refusal;
 mod request;
+mod rules;
+mod secured;
 mod substance;
 #[cfg(test)]
 mod tests;
@@ -34,11 +39,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Uri};
 use tokio::sync::{Notify, mpsc};
+use tokio_rustls::rustls::ServerConfig;
 
+pub use access::{AccessLines, AccessWriter, access_log};
 pub use bind::bind;
 pub use counters::Counters;
 pub use flights::InFlight;
@@ -47,10 +54,12 @@ pub use upstreams::UpstreamsError;
 pub use worker::{Order, worker};
 
 use crate::clock::Clock;
-use crate::config::{Algorithm, Config, UpstreamProtocol};
+use crate::config::{AccessLog, Algorithm, Config, UpstreamProtocol};
 use crate::engine::{BackendId, Cause, DrainPhase, InstancePhase, Sign, Snapshot, Status};
 use crate::publish::Published;
-use admission::{Gate, Terms};
+use admission::Terms;
+use places::Gate;
+use rules::Rules;
 use upstreams::{Upstreams, Weighted};
 
 /// Answers probe paths on the traffic listener, for `listen.expose_probes`.
@@ -67,6 +76,8 @@ pub struct Wiring {
     pub signs: Option<mpsc::Sender<(BackendId, Sign)>>,
     /// Present when the probe paths are to be answered here too.
     pub probes: Option<Arc<dyn ProbeHook>>,
+    /// Where requests' lines go, where they may be asked for. Bounded; a full queue loses the line.
+    pub access: Option<AccessLines>,
 }
 
 /// What all workers share: settings, upstreams, the gate, the counters.
@@ -76,6 +87,8 @@ pub struct Shared {
     counters: Arc<Counters>,
     setup: ArcSwap<Setup>,
     gate: AtomicU8,
+    /// How clients are shaken hands with; none: they speak plain HTTP.
+    tls: ArcSwapOption<ServerConfig>,
     /// The one place of a trial.
     trial: Arc<Gate>,
     /// Told when what was closed may have opened, for those who wait.
@@ -89,18 +102,8 @@ struct Setup {
     algorithm: Algorithm,
     list: Vec<Weighted>,
     upstreams: Arc<Upstreams>,
-    terms: Terms,
-    /// The longest path first.
-    routes: Vec<RouteRules>,
-}
-
-/// What differs for one path and below.
-struct RouteRules {
-    path: String,
-    first_byte_timeout: Option<Duration>,
-    terms: Terms,
-    /// Whether the gate is its own.
-    own: bool,
+    rules: Rules,
+    access: Option<AccessLog>,
 }
 
 /// The settings that a request needs, copied out of the setup before it waits for anything.
@@ -144,8 +147,9 @@ impl Shared {
             clock,
             counters: Arc::new(Counters::new(wiring.workers, clock)),
             setup: ArcSwap::from_pointee(setup),
-            trial: Gate::new(1),
+            trial: Gate::new(Some(1)),
             gate: AtomicU8::new(Passage::NotReady as u8),
+            tls: ArcSwapOption::empty(),
             changed: Notify::new(),
             wiring,
             published,
@@ -179,6 +183,20 @@ impl Shared {
         Ok(())
     }
 
+    /// Who connects from now on speaks TLS with this, or plain HTTP. Open connections go on as they are.
+    pub fn serve_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        self.tls.store(tls);
+    }
+
+    /// Whether requests' lines have somewhere to go.
+    pub fn has_access_log(&self) -> bool {
+        self.wiring.access.is_some()
+    }
+
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.load_full()
+    }
+
     /// The numbers, for the driver, the watchdog and the metrics page.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
@@ -191,11 +209,14 @@ impl Shared {
     /// What holds for a request to this path.
     fn rules(&self, path: &str) -> (Limits, Terms) {
         let setup = self.setup.load();
-        let common = (setup.limits, &setup.terms);
-        let (limits, terms) = setup.routes.iter().find(|route| route.covers(path)).map_or(common, |route| {
-            (Limits { first_byte_timeout: route.first_byte_timeout, ..setup.limits }, &route.terms)
-        });
-        (limits, terms.clone())
+        let (terms, route) = setup.rules.of(path);
+        let first_byte_timeout = route.map_or(setup.limits.first_byte_timeout, |route| route.first_byte_timeout);
+        (Limits { first_byte_timeout, ..setup.limits }, terms.clone())
+    }
+
+    /// How far forward in the queue a request stands, where its header says so.
+    fn priority(&self, headers: &HeaderMap) -> i8 {
+        self.setup.load().rules.priority(headers)
     }
 
     fn passage(&self) -> Passage {
@@ -229,50 +250,16 @@ impl Setup {
             .map(|(backend, &address)| Weighted { address, weight: backend.weight })
             .collect();
         let limits = Limits::new(config);
-        let (terms, routes) = rules_of(config, before);
+        let access = config.log.access;
+        let rules = Rules::new(&config.traffic, before.map(|before| &before.rules));
         if let Some(before) = before.filter(|before| before.list == list && before.algorithm == algorithm) {
-            return Ok(Self { limits, algorithm, list, upstreams: Arc::clone(&before.upstreams), terms, routes });
+            return Ok(Self { limits, algorithm, list, upstreams: Arc::clone(&before.upstreams), rules, access });
         }
         let upstreams = Upstreams::new(algorithm, &list)?;
         if let Some(before) = before {
             upstreams.inherit(&before.upstreams);
         }
-        Ok(Self { limits, algorithm, list, upstreams: Arc::new(upstreams), terms, routes })
-    }
-}
-
-/// Limits as configured. A gate that was there before stays, with whoever is inside.
-fn rules_of(config: &Config, before: Option<&Setup>) -> (Terms, Vec<RouteRules>) {
-    let traffic = &config.traffic;
-    let gate = gate(before.and_then(|before| before.terms.gate.as_ref()), traffic.max_in_flight);
-    let terms = Terms { gate, queue: traffic.queue, hold: traffic.hold };
-    let routes = traffic.routes.iter().map(|route| {
-        let same = |old: &&RouteRules| old.own && old.path == route.path;
-        let old = before.and_then(|before| before.routes.iter().find(same)).and_then(|old| old.terms.gate.as_ref());
-        let own = route.max_in_flight.is_some();
-        let gate = if own { self::gate(old, route.max_in_flight) } else { terms.gate.clone() };
-        RouteRules {
-            path: route.path.clone(),
-            first_byte_timeout: route.first_byte_timeout,
-            terms: Terms { gate, queue: route.queue, hold: route.hold },
-            own,
-        }
-    });
-    let routes = routes.collect();
-    (terms, routes)
-}
-
-fn gate(old: Option<&Arc<Gate>>, max: Option<usize>) -> Option<Arc<Gate>> {
-    let max = max?;
-    let Some(old) = old else { return Some(Gate::new(max)) };
-    old.resize(max);
-    Some(Arc::clone(old))
-}
-
-impl RouteRules {
-    /// Its own path, and what is below it.
-    fn covers(&self, path: &str) -> bool {
-        path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        Ok(Self { limits, algorithm, list, upstreams: Arc::new(upstreams), rules, access })
     }
 }
 

@@ -4,6 +4,7 @@
 //! it. Nothing here measures time tightly: tests wait for conditions, with a deadline that means "broken".
 
 mod answers;
+mod clients;
 mod commands;
 mod drain;
 mod lifecycle;
@@ -19,5 +20,6 @@ mod reload;
 mod restart;
 mod secrets;
 mod sidecar;
+mod tls;
 mod until;
 mod wire;

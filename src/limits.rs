@@ -133,6 +133,8 @@ pub const METRICS_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
 /// A secret is a line, or a key of a few. It is read where the checks run, so no device and no flood.
 pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// A chain of certificates is some kilobytes, a bundle of authorities some hundred.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Watches die when the kubelet swaps the symlink; looking is exact and cheap.
 pub const RELOAD_POLL: Duration = Duration::from_secs(2);
 
@@ -164,6 +166,11 @@ pub const STOP_GRACE: Duration = Duration::from_millis(1500);
 pub const LOG_QUEUE: usize = 8192;
 /// At the end the log gets this long to be read.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// Lines of the access log that wait for a slow reader of standard output; more are dropped and counted.
+pub const ACCESS_LOG_QUEUE: usize = 2048;
+/// Of a path, or of a request's own id, so much is shown in the access log.
+pub const ACCESS_LOG_PATH_BYTES_MAX: usize = 2048;
+pub const ACCESS_LOG_ID_BYTES_MAX: usize = 128;
 /// The transition ring's file is rotated at this size; with the one before it, twice as much is kept.
 pub const RING_BYTES_MAX: u64 = 256 * 1024;
 /// Transitions that wait for a slow disk; more are not written.
@@ -209,6 +216,10 @@ pub const H2_CLIENT_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const H2_UPSTREAM_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// A client connection that was told to end has so long to say its last.
 pub const H2_LAST_WORDS: Duration = Duration::from_secs(1);
+/// HTTP/2 connections of one worker to one address: so many times the streams that the model server takes on each.
+pub const H2_UPSTREAM_CONNECTIONS_MAX: usize = 64;
+/// A new HTTP/2 connection waits so long for the model server to say how many streams it takes.
+pub const H2_SETTINGS_WAIT: Duration = Duration::from_millis(100);
 /// A request that waits for a model server whose port is closed looks again this often.
 pub const HOLD_STEP: Duration = Duration::from_millis(100);
 /// How long a request waits in a queue that does not say: longer, and its client has given up.

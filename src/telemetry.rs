@@ -36,6 +36,9 @@ pub struct Telemetry {
     pub stall_seconds: FloatGauge,
     pub draining: Gauge,
     pub config_last_reload_successful: Gauge,
+    /// Without a series where the traffic listener speaks no TLS.
+    pub tls_last_reload_successful: Family<NoLabels, Gauge>,
+    pub tls_not_after: Family<NoLabels, FloatGauge>,
     pub model_degraded: Gauge,
     /// Without a series until a golden check has spoken.
     pub model_accuracy: Family<NoLabels, FloatGauge>,
@@ -113,6 +116,8 @@ impl Telemetry {
             stall_seconds: FloatGauge::default(),
             draining: Gauge::default(),
             config_last_reload_successful: Gauge::default(),
+            tls_last_reload_successful: Family::default(),
+            tls_not_after: Family::default(),
             model_degraded: Gauge::default(),
             model_accuracy: Family::default(),
         };
@@ -151,6 +156,16 @@ impl Telemetry {
             "probegate_config_last_reload_successful",
             "0 while the file on disk is one that was refused",
             self.config_last_reload_successful.clone(),
+        );
+        r.register(
+            "probegate_tls_last_reload_successful",
+            "0 while the certificate files on disk are ones that were refused",
+            self.tls_last_reload_successful.clone(),
+        );
+        r.register(
+            "probegate_tls_certificate_not_after_timestamp_seconds",
+            "Unix time at which the traffic listener's certificate expires",
+            self.tls_not_after.clone(),
         );
         r.register("model_accuracy", "Share of golden requests answered right", self.model_accuracy.clone());
         r.register("model_degraded", "1 while the model serves with a degraded check", self.model_degraded.clone());

@@ -1,5 +1,6 @@
 //! Behaviour of the whole: text in, configuration or problems out.
 
+mod edge;
 mod judged;
 mod presets;
 

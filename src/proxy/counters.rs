@@ -55,6 +55,10 @@ pub(super) struct WorkerCounters {
     /// When the loop last turned its timer.
     beat_at: AtomicU64,
     flights: Flights,
+    /// TLS handshakes that failed, and that did not.
+    handshakes: [AtomicU64; 2],
+    /// Lines of the access log that were dropped, and that were not.
+    access_lines: [AtomicU64; 2],
 }
 
 impl Counters {
@@ -179,6 +183,8 @@ impl WorkerCounters {
             failed: AtomicU64::new(0),
             beat_at: AtomicU64::new(0),
             flights: Flights::new(),
+            handshakes: Default::default(),
+            access_lines: Default::default(),
         }
     }
 
@@ -228,6 +234,16 @@ impl WorkerCounters {
 
     pub(super) fn sent(&self, bytes: usize) {
         add(&self.bytes_out, bytes as u64);
+    }
+
+    /// A TLS handshake ended.
+    pub(super) fn shook_hands(&self, well: bool) {
+        add(&self.handshakes[usize::from(well)], 1);
+    }
+
+    /// A request's line was handed to the access log, or there was no room for it.
+    pub(super) fn logged(&self, taken: bool) {
+        add(&self.access_lines[usize::from(taken)], 1);
     }
 
     /// The model server's head came.
@@ -310,6 +326,20 @@ impl Collector for Counters {
         self.encode_requests(&mut encoder)?;
         self.encode_shed(&mut encoder)?;
         self.encode_model(&mut encoder)?;
+        self.encode_results(
+            &mut encoder,
+            "probegate_tls_handshakes",
+            "TLS handshakes with clients",
+            ["failed", "ok"],
+            |w| &w.handshakes,
+        )?;
+        self.encode_results(
+            &mut encoder,
+            "probegate_access_log_lines",
+            "Lines of the access log",
+            ["dropped", "written"],
+            |w| &w.access_lines,
+        )?;
         self.encode_histogram(
             &mut encoder,
             "probegate_request_duration_seconds",
@@ -356,6 +386,21 @@ impl Counters {
         let mut all = encoder.encode_descriptor("probegate_shed", help, None, MetricType::Counter)?;
         for reason in Reason::ALL.into_iter().filter(|reason| reason.shed()) {
             counter(&mut all, &[("reason", reason.as_str().to_owned())], self.refused(reason))?;
+        }
+        Ok(())
+    }
+
+    fn encode_results(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        results: [&'static str; 2],
+        of: impl Fn(&WorkerCounters) -> &[AtomicU64; 2],
+    ) -> fmt::Result {
+        let mut all = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (place, result) in results.into_iter().enumerate() {
+            counter(&mut all, &[("result", result.to_owned())], self.sum(|w| of(w)[place].load(Relaxed)))?;
         }
         Ok(())
     }

@@ -17,12 +17,14 @@ use hyper::upgrade::OnUpgrade;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::admission::{self, Place};
+use super::access::{self, Recording};
+use super::admission;
 use super::body::{Answer, Upload};
 use super::channels::Channel;
 use super::connection::Conn;
 use super::flights::Flight;
 use super::headers::{Hop, Tunnel};
+use super::places::Place;
 use super::pool::Sender;
 use super::refusal::Reason;
 use super::substance::Substance;
@@ -37,8 +39,8 @@ pub(super) struct Ticket {
     began: Time,
     /// The model server's status, once its head is there.
     code: u16,
-    /// Held until the end, where places are limited.
-    _place: Option<Place>,
+    /// Held until the end.
+    _place: Place,
     flight: Flight,
     /// When its head came.
     answered: Option<Time>,
@@ -51,6 +53,8 @@ pub(super) struct Ticket {
     turn: Option<Turn>,
     /// When it ended, once it has and has been counted.
     settled: Option<Time>,
+    /// Where it may get a line in the access log.
+    recording: Option<Recording>,
 }
 
 /// A ticket and the connection that carries it.
@@ -60,7 +64,7 @@ pub(super) struct Exchange {
 }
 
 /// A connection to the model server for the time of an exchange.
-enum Lease {
+pub(super) enum Lease {
     /// For this exchange alone.
     Own(SocketAddr, Sender),
     /// Together with others.
@@ -86,7 +90,7 @@ enum Sent {
 }
 
 impl Ticket {
-    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Option<Place>, patience: Duration) -> Self {
+    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Place, patience: Duration) -> Self {
         conn.enter();
         let flight = conn.worker.counters().begin(conn.worker.now(), patience);
         let sharing = u32::try_from(conn.worker.shared.counters.in_flight()).unwrap_or(u32::MAX);
@@ -102,11 +106,26 @@ impl Ticket {
             tunnel: false,
             turn: None,
             settled: None,
+            recording: None,
         }
+    }
+
+    /// What becomes of it is noted here too.
+    pub(super) fn recorded(mut self, recording: Option<Recording>) -> Self {
+        self.recording = recording;
+        self
+    }
+
+    /// For those who see a part of it pass.
+    pub(super) fn record(&self) -> Option<access::Key> {
+        self.recording.as_ref().map(Recording::key)
     }
 
     fn answered(&mut self, code: StatusCode) {
         self.code = code.as_u16();
+        if let Some(recording) = &self.recording {
+            recording.answered(self.code);
+        }
         let now = self.conn.worker.now();
         self.answered = Some(now);
         let counters = self.conn.worker.counters();
@@ -118,6 +137,7 @@ impl Ticket {
     /// It ended whole.
     fn finish(mut self, now: Time) {
         self.settled = Some(now);
+        self.recording.take().into_iter().for_each(Recording::finish);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);
         counters.judged(self.code, self.silent_part(took), self.sharing, now);
@@ -151,6 +171,7 @@ impl Ticket {
     /// It was a tunnel and ended.
     pub(super) fn finish_tunnel(mut self) {
         self.settled = Some(self.conn.worker.now());
+        self.recording.take().into_iter().for_each(Recording::finish);
         self.conn.worker.counters().tunnelled(self.code);
     }
 
@@ -158,6 +179,7 @@ impl Ticket {
     pub(super) fn fail(mut self, reason: Reason) {
         let now = self.conn.worker.now();
         self.settled = Some(now);
+        self.recording.take().into_iter().for_each(|recording| recording.fail(reason));
         self.conn.worker.counters().refuse(reason);
         if let Some(turn) = self.turn.take() {
             turn.fail(reason);
@@ -198,6 +220,9 @@ impl Exchange {
             worker.counters().flights().moved(self.ticket.flight, now);
         }
         worker.counters().sent(bytes);
+        if let Some(recording) = &self.ticket.recording {
+            recording.sent(bytes);
+        }
     }
 
     /// The answer's trailers passed.
@@ -232,7 +257,8 @@ pub(super) async fn forward(
 ) -> Result<Response<Answer>, Reason> {
     let client = way.tunnel.map(|tunnel| (tunnel, hyper::upgrade::on(&mut request)));
     let conn = Rc::clone(&ticket.conn);
-    let request = request.map(|body| Upload::new(body, Rc::clone(&conn)));
+    let record = ticket.record();
+    let request = request.map(|body| Upload::new(body, Rc::clone(&conn), record));
     let done = match way.hop {
         Hop::Http1 => exchange(&conn, request, limits, ticket.began).await,
         Hop::Http2 => exchange_shared(&conn, request, limits, ticket.began).await,
@@ -271,7 +297,7 @@ fn answer(
     if switched {
         ticket.becomes_tunnel();
         headers::prepare_switch(response.headers_mut(), tunnel);
-        upgrade::tunnel(ticket, client, hyper::upgrade::on(&mut response));
+        upgrade::tunnel(ticket, lease, client, hyper::upgrade::on(&mut response));
         if tunnel == Tunnel::ConnectToUpgrade {
             *response.status_mut() = StatusCode::OK;
         }
@@ -404,7 +430,9 @@ async fn await_upstream(
 
 fn pick(conn: &Conn, request: &Request<Upload>, except: Option<SocketAddr>) -> Option<Picked> {
     let key = request.uri().path().as_bytes();
-    conn.worker.shared.setup.load().upstreams.pick(conn.worker.index(), key, except)
+    let picked = conn.worker.shared.setup.load().upstreams.pick(conn.worker.index(), key, except)?;
+    access::sent_to(&conn.worker, request.body().record(), picked.address);
+    Some(picked)
 }
 
 /// The same request once more, if doing it twice is doing it once (RFC 9110, 9.2.2) and it has no body. Model

@@ -7,6 +7,7 @@
 //! `run` makes one [`Shared`], binds with [`bind`], runs [`worker`] on a thread of its own for each listener
 //! and hands every published snapshot to [`Shared::apply`].
 
+mod access;
 mod admission;
 mod bind;
 mod body;
@@ -19,9 +20,13 @@ mod flights;
 mod forward;
 mod headers;
 mod least_loaded;
+mod line;
+mod places;
 mod pool;
 mod refusal;
 mod request;
+mod rules;
+mod secured;
 mod substance;
 mod tally;
 #[cfg(test)]
@@ -36,11 +41,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Uri};
 use tokio::sync::{Notify, mpsc};
+use tokio_rustls::rustls::ServerConfig;
 
+pub use access::{AccessLines, AccessWriter, access_log};
 pub use bind::bind;
 pub use counters::Counters;
 pub use flights::InFlight;
@@ -49,12 +56,14 @@ pub use upstreams::UpstreamsError;
 pub use worker::{Order, worker};
 
 use crate::clock::Clock;
-use crate::config::{Algorithm, Config, UpstreamProtocol};
+use crate::config::{AccessLog, Algorithm, Config, UpstreamProtocol};
 use crate::engine::{
     BackendId, BackendState, Cause, DrainPhase, Ends, InstancePhase, OnTimeout, Sign, Snapshot, Status,
 };
 use crate::publish::Published;
-use admission::{Gate, Terms};
+use admission::Terms;
+use places::Gate;
+use rules::Rules;
 use upstreams::{Admit, Upstreams, Weighted};
 
 /// Answers probe paths on the traffic listener, for `listen.expose_probes`.
@@ -71,6 +80,8 @@ pub struct Wiring {
     pub signs: Option<mpsc::Sender<(BackendId, Sign)>>,
     /// Present when the probe paths are to be answered here too.
     pub probes: Option<Arc<dyn ProbeHook>>,
+    /// Where requests' lines go, where they may be asked for. Bounded; a full queue loses the line.
+    pub access: Option<AccessLines>,
 }
 
 /// What all workers share: settings, upstreams, the gate, the counters.
@@ -80,6 +91,8 @@ pub struct Shared {
     counters: Arc<Counters>,
     setup: ArcSwap<Setup>,
     gate: AtomicU8,
+    /// How clients are shaken hands with; none: they speak plain HTTP.
+    tls: ArcSwapOption<ServerConfig>,
     /// The one place of a trial.
     trial: Arc<Gate>,
     /// Told when what was closed may have opened, for those who wait.
@@ -93,20 +106,8 @@ struct Setup {
     algorithm: Algorithm,
     list: Vec<Weighted>,
     upstreams: Arc<Upstreams>,
-    terms: Terms,
-    /// The longest path first.
-    routes: Vec<RouteRules>,
-}
-
-/// What differs for one path and below.
-struct RouteRules {
-    path: String,
-    first_byte_timeout: Option<Duration>,
-    /// Zero if it has none of its own.
-    stall_after: Duration,
-    terms: Terms,
-    /// Whether the gate is its own.
-    own: bool,
+    rules: Rules,
+    access: Option<AccessLog>,
 }
 
 /// The settings that a request needs, copied out of the setup before it waits for anything.
@@ -152,8 +153,9 @@ impl Shared {
             clock,
             counters: Arc::new(Counters::new(wiring.workers, clock)),
             setup: ArcSwap::from_pointee(setup),
-            trial: Gate::new(1),
+            trial: Gate::new(Some(1)),
             gate: AtomicU8::new(Passage::NotReady as u8),
+            tls: ArcSwapOption::empty(),
             changed: Notify::new(),
             wiring,
             published,
@@ -192,6 +194,20 @@ impl Shared {
         Ok(())
     }
 
+    /// Who connects from now on speaks TLS with this, or plain HTTP. Open connections go on as they are.
+    pub fn serve_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        self.tls.store(tls);
+    }
+
+    /// Whether requests' lines have somewhere to go.
+    pub fn has_access_log(&self) -> bool {
+        self.wiring.access.is_some()
+    }
+
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.load_full()
+    }
+
     /// The numbers, for the driver, the watchdog and the metrics page.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
@@ -209,12 +225,18 @@ impl Shared {
     /// What holds for a request to this path.
     fn rules(&self, path: &str) -> (Limits, Terms) {
         let setup = self.setup.load();
-        let common = (setup.limits, &setup.terms);
-        let (limits, terms) = setup.routes.iter().find(|route| route.covers(path)).map_or(common, |route| {
-            let (first_byte_timeout, patience) = (route.first_byte_timeout, route.stall_after);
-            (Limits { first_byte_timeout, patience, ..setup.limits }, &route.terms)
+        let (terms, route) = setup.rules.of(path);
+        let limits = route.map_or(setup.limits, |route| Limits {
+            first_byte_timeout: route.first_byte_timeout,
+            patience: route.stall_after,
+            ..setup.limits
         });
         (limits, terms.clone())
+    }
+
+    /// How far forward in the queue a request stands, where its header says so.
+    fn priority(&self, headers: &HeaderMap) -> i8 {
+        self.setup.load().rules.priority(headers)
     }
 
     fn passage(&self) -> Passage {
@@ -258,51 +280,16 @@ impl Setup {
             .map(|(index, (backend, &address))| Weighted { address, weight: backend.weight, timeouts: timeouts(index) })
             .collect();
         let limits = Limits::new(config);
-        let (terms, routes) = rules_of(config, before);
+        let access = config.log.access;
+        let rules = Rules::new(&config.traffic, before.map(|before| &before.rules));
         if let Some(before) = before.filter(|before| before.list == list && before.algorithm == algorithm) {
-            return Ok(Self { limits, algorithm, list, upstreams: Arc::clone(&before.upstreams), terms, routes });
+            return Ok(Self { limits, algorithm, list, upstreams: Arc::clone(&before.upstreams), rules, access });
         }
         let mut upstreams = Upstreams::new(algorithm, &list, workers)?;
         if let Some(before) = before {
             upstreams.inherit(&before.upstreams);
         }
-        Ok(Self { limits, algorithm, list, upstreams: Arc::new(upstreams), terms, routes })
-    }
-}
-
-/// Limits as configured. A gate that was there before stays, with whoever is inside.
-fn rules_of(config: &Config, before: Option<&Setup>) -> (Terms, Vec<RouteRules>) {
-    let traffic = &config.traffic;
-    let gate = gate(before.and_then(|before| before.terms.gate.as_ref()), traffic.max_in_flight);
-    let terms = Terms { gate, queue: traffic.queue, hold: traffic.hold };
-    let routes = traffic.routes.iter().map(|route| {
-        let same = |old: &&RouteRules| old.own && old.path == route.path;
-        let old = before.and_then(|before| before.routes.iter().find(same)).and_then(|old| old.terms.gate.as_ref());
-        let own = route.max_in_flight.is_some();
-        let gate = if own { self::gate(old, route.max_in_flight) } else { terms.gate.clone() };
-        RouteRules {
-            path: route.path.clone(),
-            first_byte_timeout: route.first_byte_timeout,
-            stall_after: route.stall_after.unwrap_or_default(),
-            terms: Terms { gate, queue: route.queue, hold: route.hold },
-            own,
-        }
-    });
-    let routes = routes.collect();
-    (terms, routes)
-}
-
-fn gate(old: Option<&Arc<Gate>>, max: Option<usize>) -> Option<Arc<Gate>> {
-    let max = max?;
-    let Some(old) = old else { return Some(Gate::new(max)) };
-    old.resize(max);
-    Some(Arc::clone(old))
-}
-
-impl RouteRules {
-    /// Its own path, and what is below it.
-    fn covers(&self, path: &str) -> bool {
-        path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        Ok(Self { limits, algorithm, list, upstreams: Arc::new(upstreams), rules, access })
     }
 }
 

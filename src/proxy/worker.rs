@@ -16,12 +16,13 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::MissedTickBehavior;
 
+use super::access::Records;
 use super::channels::Channels;
 use super::connection::{self, Connections};
 use super::counters::WorkerCounters;
 use super::pool::Pool;
 use super::refusal::Reason;
-use super::{Limits, Shared};
+use super::{Limits, Shared, secured};
 use crate::engine::{BackendId, Sign, Time};
 use crate::limits;
 
@@ -41,6 +42,7 @@ pub(super) struct Worker {
     pub(super) pool: RefCell<Pool>,
     pub(super) channels: RefCell<Channels>,
     pub(super) connections: Connections,
+    pub(super) records: RefCell<Records>,
     last_sign: Cell<Option<Time>>,
 }
 
@@ -62,6 +64,7 @@ pub fn worker(
         pool: RefCell::default(),
         channels: RefCell::default(),
         connections: Connections::default(),
+        records: RefCell::default(),
         last_sign: Cell::new(None),
     });
     listener.set_nonblocking(true)?;
@@ -102,7 +105,7 @@ async fn accept(worker: &Rc<Worker>, listener: &tokio::net::TcpListener) {
             }
             Ok((stream, _)) => {
                 worker.counters().refuse(Reason::ConnectionsFull);
-                refuse_connection(stream);
+                refuse_connection(stream, if worker.shared.tls().is_some() { secured::NO_ROOM } else { FULL });
             }
             // The client left before its turn: nobody's fault.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -114,12 +117,14 @@ async fn accept(worker: &Rc<Worker>, listener: &tokio::net::TcpListener) {
     }
 }
 
+/// What is said over plain HTTP when there is no place.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-probegate-reason: connections_full\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 /// Said without reading a request: it costs nothing and the client learns why.
-fn refuse_connection(stream: tokio::net::TcpStream) {
-    const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-probegate-reason: connections_full\r\n\
-        retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+fn refuse_connection(stream: tokio::net::TcpStream, words: &[u8]) {
     // Non-blocking; a client that cannot take these bytes at once is closed without them.
-    let _ = stream.into_std().and_then(|mut stream| stream.write(FULL));
+    let _ = stream.into_std().and_then(|mut stream| stream.write(words));
 }
 
 async fn tick(worker: Rc<Worker>) {

@@ -7,6 +7,7 @@
 
 mod around;
 mod attempts;
+mod certificates;
 mod driver;
 mod hang;
 mod hook;
@@ -52,6 +53,7 @@ pub use reload::Source;
 pub use threads::Death;
 
 use around::{Around, Standing};
+use certificates::Certificates;
 use driver::{Driver, Lines, Parts};
 use listen::{Admin, Listeners};
 use record::Recorder;
@@ -180,7 +182,7 @@ impl App {
     /// # Errors
     /// The first thing that is in the way, in words for a person. Nothing is left running.
     pub fn build(config: Config, clock: Clock, options: Options) -> Result<Self, BuildError> {
-        let Resolved { config, backends } = Resolved::new(config).map_err(BuildError::Upstream)?;
+        let Resolved { config, backends, identity } = Resolved::new(config).map_err(BuildError::Upstream)?;
         let workers = config.traffic.workers.unwrap_or_else(cpus);
         let listeners = Listeners::bind(&config.listen, workers)?;
         let engine_runtime = threads::runtime()?;
@@ -206,13 +208,22 @@ impl App {
             metrics.clone(),
         );
         let hook = config.listen.expose_probes.then(|| Arc::new(hook::Exposed(Arc::clone(&probes))) as _);
-        let wiring = Wiring { workers, signs: Some(sign), probes: hook };
+        let (lines, access) = config.log.access.map(|_| proxy::access_log(clock)).unzip();
+        let wiring = Wiring { workers, signs: Some(sign), probes: hook, access: lines };
         let traffic = Shared::new(&config, &backends, Arc::clone(&published), clock, wiring)
             .map_err(|error| BuildError::Upstream(error.to_string()))?;
+        let certificates =
+            Certificates::new(clock, Arc::clone(&traffic), Arc::clone(&telemetry), config.tls.as_ref(), identity);
         let counters = traffic.counters();
         telemetry.register_collector(Box::new(Traffic(Arc::clone(&counters))));
 
         let mut threads = Threads::new();
+        if let Some(access) = access {
+            threads.spawn("access-log", move || {
+                access.run(io::stdout());
+                Ok(())
+            })?;
+        }
         let (ring, earlier) = open_ring(&config, clock, &mut threads)?;
         let recording = open_trace(&config, seed, started, &mut threads)?;
         let recorder = Recorder::new(clock, Arc::clone(&telemetry), ring, &config.engine);
@@ -268,6 +279,7 @@ impl App {
                 logging: logging.clone(),
                 board: Arc::clone(&board),
                 drain_max: drain_max.clone(),
+                certificates: Arc::clone(&certificates),
             },
             published: Arc::clone(&published),
             recorder,
@@ -283,6 +295,7 @@ impl App {
                 tokio::spawn(listen_to_beats(socket, board, clock, poke));
             }
             tokio::spawn(listen_to_hangups(hangup));
+            tokio::spawn(certificates.watch());
             let (driver, lines) = Driver::new(parts);
             driver.run(lines).await;
             Ok(())

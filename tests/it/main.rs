@@ -4,6 +4,7 @@
 //! it. Nothing here measures time tightly: tests wait for conditions, with a deadline that means "broken".
 
 mod answers;
+mod clients;
 mod commands;
 mod drain;
 mod guarded;
@@ -22,6 +23,7 @@ mod restart;
 mod secrets;
 mod sidecar;
 mod stand_in;
+mod tls;
 mod until;
 mod upstreams;
 mod wire;

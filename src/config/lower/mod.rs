@@ -9,6 +9,7 @@ mod liveness;
 mod passive;
 mod server;
 mod text;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,6 +27,7 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
     let upstream = server::upstream(&raw.upstream, faults);
     let listen = server::listen(raw, faults);
     let traffic = server::traffic(&raw.traffic, faults);
+    let tls = raw.tls.as_ref().and_then(|raw| tls::tls(raw, faults));
     let log = server::log(&raw.log, faults);
     let drain = server::drain(&raw.drain, faults);
     let scene = Scene {
@@ -73,6 +75,7 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
         listen,
         details: server::details(&raw.details),
         traffic,
+        tls,
         log,
         engine: Arc::new(plan),
         checks: specs,

@@ -38,6 +38,8 @@ pub(crate) struct RawConfig {
     pub(crate) details: RawDetails,
     /// The proxy.
     pub(crate) traffic: RawTraffic,
+    /// TLS on the traffic listener. Default: none, plain HTTP.
+    pub(crate) tls: Option<RawTlsServer>,
     /// The way out of service.
     pub(crate) drain: RawDrain,
     /// The log.
@@ -228,10 +230,14 @@ pub(crate) struct RawTraffic {
     pub(crate) forwarded_headers: Option<bool>,
     /// Also answer the probe paths on the traffic listener. Default `false`.
     pub(crate) expose_probes: Option<bool>,
-    /// Where requests above `max_in_flight` wait, first come first served. Default none: they are refused at once.
+    /// Where requests above `max_in_flight` wait, by priority and then first come first served. Default none: they are
+    /// refused at once.
     pub(crate) queue: Option<RawQueue>,
     /// How long a request waits while the model server starts or is gone, as in `10s`. Default not at all.
     pub(crate) hold: Option<Span>,
+    /// A header with a whole number from -128 to 127, as in `x-priority`: within the queue, higher goes first. Default
+    /// none. Whoever may send the header decides: strip it at the ingress from those who may not.
+    pub(crate) priority_header: Option<String>,
     /// Limits by path, as in `[traffic.routes."/v1/train"]`: for it and everything below it. The longest wins.
     pub(crate) routes: BTreeMap<String, RawRoute>,
 }
@@ -265,6 +271,29 @@ pub(crate) struct RawRoute {
     pub(crate) stall_after: Option<Span>,
 }
 
+/// TLS on the traffic listener: HTTP/1.1 and HTTP/2, by ALPN. The files are looked at every 2 seconds; a new pair is
+/// taken over without losing a connection, a bad one is refused.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawTlsServer {
+    /// PEM: the certificate, and whatever leads from it to the root. Needed.
+    pub(crate) cert_file: Option<String>,
+    /// PEM: its private key. Needed.
+    pub(crate) key_file: Option<String>,
+    /// PEM: whose certificates clients must show. Default: clients need none.
+    pub(crate) client_ca_file: Option<String>,
+    /// The oldest version that is spoken. Default `1.2`.
+    pub(crate) min_version: Option<RawTlsVersion>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub(crate) enum RawTlsVersion {
+    #[serde(rename = "1.2")]
+    V1_2,
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
 /// The way out of service.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -284,6 +313,22 @@ pub(crate) struct RawLog {
     pub(crate) format: Option<RawLogFormat>,
     /// A filter, as in `info` or `probegate=debug`. Default `info`.
     pub(crate) level: Option<String>,
+    /// A JSON line on standard output for each request: `true`, or a table. Default `false`.
+    pub(crate) access: Option<RawAccess>,
+}
+
+pub(crate) type RawAccess = FlagOr<RawAccessLog>;
+
+/// Which requests get a line. Those that failed always do.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAccessLog {
+    /// The share of requests that do, spread evenly. Default `100%`.
+    pub(crate) sample: Option<Permille>,
+    /// One that took so long always does. Default: none for that.
+    pub(crate) slow: Option<Span>,
+    /// Show the query too. Default `false`: it may hold a secret.
+    pub(crate) query: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
     python3 drive.py [--binary PROBEGATE] [--json FILE] [--only SCENARIO] [--soak MINUTES] [NAME...]
 
 Installs what is missing below target/. Uses loopback and free ports, ends what it started. Exits with 1 if an
-expectation was missed, 2 if a server could not be started.
+expectation was missed or a server could not be installed, 2 on bad usage.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -71,7 +72,13 @@ def drive(arguments, server, counter):
     elif arguments.only:
         steps = [step for step in steps if step is scenarios.load or step.__name__ in arguments.only]
     more = soak.CONFIG if arguments.soak and server.goes_on else ""
-    run = guarded.Guarded(arguments.binary, server, counter, more=more)
+    try:
+        run = guarded.Guarded(arguments.binary, server, counter, more=more)
+    except (OSError, StopIteration, subprocess.CalledProcessError) as error:
+        seen = scenarios.Seen("install", False, "", "", reason=f"{error!r}")
+        rows.append({"server": server.name, "evidence": with_counter, **dataclasses.asdict(seen)})
+        show(rows[-1])
+        return rows
     try:
         for step in steps:
             begun = time.monotonic()

@@ -3,6 +3,7 @@
 Ends what it started, by its process group. Nothing else.
 """
 
+import datetime
 import json
 import os
 import re
@@ -165,10 +166,12 @@ file = "{self.report_path}"
         found = [one for one in json.loads(body)["checks"] if one["name"] == check]
         return f"{found[0]['state']}: {found[0]['reason']}" if found else "no such check"
 
-    def transitions(self):
-        """What turned, from the log, oldest first."""
+    def turned(self, subject, to, since):
+        """The log's lines of a gate or check that turned, oldest first."""
+        wall = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=time.monotonic() - since)
         lines = [json.loads(line) for line in self.log_tail(5000).splitlines() if line.startswith("{")]
-        return [line for line in lines if line.get("target") == "probegate::transition"]
+        of_it = [line for line in lines if line.get("subject") == subject and line.get("to") == to]
+        return [line for line in of_it if wall <= datetime.datetime.fromisoformat(line["timestamp"])]
 
     def own(self, since, until=None):
         """What the server's own endpoints said."""

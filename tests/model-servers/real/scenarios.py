@@ -86,8 +86,8 @@ def abandoned_stopped(run):
     good = found is not None or mended
     seen = Seen("abandoned, stopped", good, run.own(stopped, found), run.ours(stopped, found))
     seen.took = None if found is None else found - stopped
-    back, well = let_go(run, pending)
-    seen.reason = f"{reason}; let go: {well} after {back:.1f} s"
+    well, words = let_go(run, pending)
+    seen.reason = f"{reason}; {words}"
     seen.good &= well
     return seen
 
@@ -102,8 +102,8 @@ def stop(run):
     good = took is not None and run.stall_after - 0.3 <= took <= run.stall_after + SLACK
     seen = Seen("stop", good, run.own(stopped, found), run.ours(stopped, found), took)
     reason = run.reason()
-    back, well = let_go(run, pending)
-    seen.reason = f"{reason}; let go: {well} after {back:.1f} s"
+    well, words = let_go(run, pending)
+    seen.reason = f"{reason}; {words}"
     seen.good &= well
     return seen
 
@@ -255,12 +255,15 @@ def overload(run):
 
 
 def let_go(run, pending):
-    """Continues the worker: how long until it is well again, and whether it is."""
+    """Continues the worker; whether it is well again, in words too, and after how long."""
     let = run.signal_worker(signal.SIGCONT)
     pending.join(BACKLOG_MAX)
-    well = run.watches["health"].wait(200, 30, let) is not None
-    well &= await_answer(run, BACKLOG_MAX) is not None
-    return time.monotonic() - let, well
+    served = await_answer(run, BACKLOG_MAX)
+    well = served is not None and run.watches["health"].wait(200, 30) is not None
+    # A kubelet would have restarted it at the first verdict. That it was not, shows what it remembers of the backlog.
+    again = len(run.turned("health", "fail", let))
+    words = f"let go: serves after {served - let:.1f} s" if well else "let go: does not serve"
+    return well, words + (f", condemned {again} times more while it worked the rest off" if again else "")
 
 
 def await_answer(run, within):
@@ -298,11 +301,9 @@ def calm(run, since):
 
 
 def blame(run, since):
-    """Why /health failed since then, if it did."""
-    if run.failures("health", since) == 0:
-        return ""
-    turned = [line for line in run.transitions() if line["subject"] == "health" and line["to"] == "fail"]
-    return f"; /health failed: {turned[-1]['reason'] if turned else 'and the log does not say why'}"
+    """Why /health turned since then, if it did."""
+    turned = run.turned("health", "fail", since)
+    return f"; /health failed: {turned[-1]['reason']}" if turned else ""
 
 
 def of(server):

@@ -1,6 +1,6 @@
 """Guards real model servers with a real sidecar, does to them what happens in production, and says what came of it.
 
-    python3 drive.py [--binary PROBEGATE] [--json FILE] [--only SCENARIO] [--soak MINUTES] [NAME...]
+    python3 drive.py [--binary PROBEGATE] [--json FILE] [--only SCENARIO] [--evidence KIND] [--soak MINUTES] [NAME...]
 
 Installs what is missing below target/. Uses loopback and free ports, ends what it started. Exits with 1 if an
 expectation was missed or a server could not be installed, 2 on bad usage.
@@ -40,6 +40,8 @@ def main():
             # A long run is made once: by silence alone, which is hardest, or with the counter that a batching server
             # needs, for which half a batch of answers is silence.
             variants = [not server.goes_on]
+        if arguments.evidence:
+            variants = [counter for counter in variants if counter == (arguments.evidence == "counter")]
         for counter in variants:
             rows += drive(arguments, server, counter)
     if arguments.json:
@@ -57,6 +59,7 @@ def parse():
     parser.add_argument("--binary", default=os.path.join(environment.ROOT, "target", "quick", "release", "probegate"))
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--only", metavar="SCENARIO", action="append", default=[], help="load is always first")
+    parser.add_argument("--evidence", choices=["counter", "silence"], help="one of the two only")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="saturation alone, for so long")
     return parser.parse_args()
 
@@ -64,7 +67,7 @@ def parse():
 def drive(arguments, server, counter):
     """Every scenario of one server; one that fails to run is a row too."""
     rows = []
-    with_counter = "counter" if counter else "no counter"
+    evidence = "counter" if counter else "silence"
     steps = scenarios.of(server)
     if arguments.soak:
         measured = [] if server.goes_on else [scenarios.measure]
@@ -74,9 +77,9 @@ def drive(arguments, server, counter):
     more = soak.CONFIG if arguments.soak and server.goes_on else ""
     try:
         run = guarded.Guarded(arguments.binary, server, counter, more=more)
-    except (OSError, StopIteration, subprocess.CalledProcessError) as error:
+    except (OSError, subprocess.CalledProcessError) as error:
         seen = scenarios.Seen("install", False, "", "", reason=f"{error!r}")
-        rows.append({"server": server.name, "evidence": with_counter, **dataclasses.asdict(seen)})
+        rows.append({"server": server.name, "evidence": evidence, **dataclasses.asdict(seen)})
         show(rows[-1])
         return rows
     try:
@@ -87,12 +90,12 @@ def drive(arguments, server, counter):
             except Exception as error:  # one broken scenario must not hide the others
                 name = getattr(step, "__name__", "soak")
                 seen = scenarios.Seen(name, False, "", "", reason=f"the driver failed: {error!r}")
-            row = {"server": server.name, "evidence": with_counter, **dataclasses.asdict(seen)}
+            row = {"server": server.name, "evidence": evidence, **dataclasses.asdict(seen)}
             row["lasted"] = round(time.monotonic() - begun, 1)
             rows.append(row)
             show(row)
             if not seen.good:
-                keep(run, server, with_counter, seen)
+                keep(run, server, evidence, seen)
             if seen.scenario == "load" and not seen.good:
                 break
     finally:

@@ -6,7 +6,6 @@ Ends what it started, by its process group. Nothing else.
 import datetime
 import json
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -24,6 +23,8 @@ class Guarded:
 
     def __init__(self, binary, server, counter, stall_after=STALL_AFTER, more=""):
         self.binary, self.server, self.stall_after = binary, server, stall_after
+        # A check of its own where silence alone is to decide, for a preset's counter cannot be taken away.
+        self.check = "progress" if counter else "silence"
         self.counter = counter and server.counter
         self.place = environment.ensure(server.name)
         self.directory = tempfile.TemporaryDirectory(prefix="real-")
@@ -47,13 +48,10 @@ class Guarded:
         page = {"same": '"/metrics"', "metrics": f'"http://127.0.0.1:{ports["metrics"]}/metrics"', None: "false"}
         model = f'models = ["{server.model}"]' if server.model else ""
         counter = f", counter = '{self.counter}'" if self.counter else ""
-        ready = self.requirements("ready")
-        if "[checks.outcomes]" in server.more and "outcomes" not in ready:
-            ready.append("outcomes")
         return f"""
 [upstream]
 address = "127.0.0.1:{ports["http"]}"
-preset = "{self.preset()}"
+preset = "{server.preset}"
 metrics = {page[server.metrics]}
 {model}
 [listen]
@@ -61,27 +59,14 @@ traffic = "127.0.0.1:{ports["proxy"]}"
 probes = "127.0.0.1:{ports["probes"]}"
 admin = "127.0.0.1:{ports["admin"]}"
 [health]
-require = ["alive", "progress"]
-[ready]
-require = {ready}
-[checks.progress]
+require = ["alive", "{self.check}"]
+[checks.{self.check}]
 progress = {{ stall_after = "{self.stall_after}s"{counter} }}
 [report]
 file = "{self.report_path}"
 {server.more}
 {more}
 """
-
-    def preset(self):
-        listed = subprocess.run([self.binary, "presets"], capture_output=True, text=True, check=True).stdout
-        return next(name for name in self.server.presets if re.search(rf"^\s*{re.escape(name)}\b", listed, re.M))
-
-    def requirements(self, gate):
-        """What the preset's own gate requires."""
-        command = [self.binary, "presets", self.preset()]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found = re.search(rf"^\[{gate}\]\nrequire = \[(.*)\]", text, re.M)
-        return [name.strip().strip('"') for name in found.group(1).split(",")] if found else []
 
     # Life.
 
@@ -160,11 +145,22 @@ file = "{self.report_path}"
     def predict_later(self, timeout=120.0, body=None):
         return clients.Later(lambda: self.predict(timeout, body))
 
-    def reason(self, check="progress"):
-        """What the report says of a check."""
-        _, body = clients.ask(self.ports["admin"], "GET", "/api/report")
-        found = [one for one in json.loads(body)["checks"] if one["name"] == check]
+    def reason(self, check=None):
+        """What the report says of a check; of the one that finds a hang by default."""
+        check = check or self.check
+        found = [one for one in self.report()["checks"] if one["name"] == check]
         return f"{found[0]['state']}: {found[0]['reason']}" if found else "no such check"
+
+    def backlog(self):
+        """For how many seconds more what clients gave up on excuses silence, as the report says."""
+        until = self.report()["model"]["busy_until"]
+        if until is None:
+            return 0.0
+        left = datetime.datetime.fromisoformat(until) - datetime.datetime.now(datetime.UTC)
+        return max(0.0, left.total_seconds())
+
+    def report(self):
+        return json.loads(clients.ask(self.ports["admin"], "GET", "/api/report")[1])
 
     def turned(self, subject, to, since):
         """The log's lines of a gate or check that turned, oldest first."""

@@ -73,16 +73,16 @@ def abandoned(run):
 
 def abandoned_stopped(run):
     """The same, and the worker stopped in that minute: found, at the latest when the backlog must have ended."""
-    _, over = overload(run)
+    overload(run)
     pending = run.predict_later(BACKLOG_MAX + 120)
     time.sleep(1)
-    said = run.reason()
+    bound = run.backlog()
     worker = run.worker()
     stopped = run.signal_worker(signal.SIGSTOP)
-    found = run.watches["health"].wait(503, BACKLOG_MAX + run.stall_after + SLACK, stopped)
+    found = run.watches["health"].wait(503, bound + run.stall_after + SLACK, stopped)
     # Its own supervisor may have been faster, and then there is nothing to find.
     mended = run.worker() != worker
-    reason = f"before the stop: {said}; then: {run.reason()}" + ("; its supervisor replaced it" if mended else "")
+    reason = f"backlog of {bound:.1f} s at the stop; {run.reason()}" + ("; its supervisor replaced it" if mended else "")
     good = found is not None or mended
     seen = Seen("abandoned, stopped", good, run.own(stopped, found), run.ours(stopped, found))
     seen.took = None if found is None else found - stopped

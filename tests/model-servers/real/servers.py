@@ -28,11 +28,15 @@ def completion(tokens, stream):
     )
 
 
+# Where the readiness route waits behind the work, lateness is no news: what it said last holds, and a hang is what
+# `progress` finds.
+PATIENT = '[checks.{}]\non_timeout = "unknown"\non_stale = "hold"\n'
+
+
 @dataclasses.dataclass
 class Server:
     name: str
-    # Presets, best first: the first one that the binary knows is used.
-    presets: list
+    preset: str
     # Posted to make it work for `seconds`; it does one at a time.
     path: str
     body: str
@@ -151,7 +155,7 @@ def bin_of(place, program):
 SERVERS = [
     Server(
         name="fastapi",
-        presets=["fastapi"],
+        preset="fastapi",
         path="/predict",
         body="",
         health="/health",
@@ -161,7 +165,7 @@ SERVERS = [
     ),
     Server(
         name="flask",
-        presets=["flask", "generic"],
+        preset="flask",
         path="/predict",
         body="",
         health="/health",
@@ -170,10 +174,11 @@ SERVERS = [
         metrics="same",
         counter="predictions_total",
         watched=True,
+        more=PATIENT.format("app"),
     ),
     Server(
         name="mlserver",
-        presets=["mlserver", "oip-v2"],
+        preset="mlserver",
         path="/v2/models/slow/infer",
         body=oip(500.0),
         health="/v2/health/live",
@@ -186,7 +191,7 @@ SERVERS = [
     ),
     Server(
         name="kserve",
-        presets=["kserve-v1", "oip-v2"],
+        preset="kserve-v1",
         path="/v1/models/slow:predict",
         body='{"instances": [4]}',
         health="/",
@@ -195,13 +200,11 @@ SERVERS = [
         model="slow",
         metrics="same",
         counter="request_predict_seconds_count",
-        # Its model's route waits behind the work, so lateness is no news: what it said last holds, and a hang is
-        # what `progress` finds.
-        more='[checks.model]\non_timeout = "unknown"\non_stale = "hold"\n',
+        more=PATIENT.format("model"),
     ),
     Server(
         name="mlflow",
-        presets=["mlflow", "generic"],
+        preset="mlflow",
         path="/invocations",
         body='{"inputs": [4]}',
         health="/health",
@@ -211,7 +214,7 @@ SERVERS = [
     ),
     Server(
         name="triton",
-        presets=["triton", "oip-v2"],
+        preset="triton",
         path="/v2/models/slow/infer",
         body=oip(500.0),
         health="/v2/health/live",
@@ -228,7 +231,7 @@ SERVERS = [
     ),
     Server(
         name="vllm",
-        presets=["vllm", "fastapi"],
+        preset="vllm",
         path="/v1/completions",
         body=completion(20, False),
         long=completion(800, True),

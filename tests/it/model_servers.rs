@@ -104,17 +104,19 @@ fn fastapi_under_uvicorn_is_fronted_streamed_and_merged() {
     assert!(why.contains(&format!("connection refused by {gone}")), "{why}");
 }
 
-/// Flask under gunicorn with one sync worker, behind a sidecar that condemns a second of silence.
+/// Flask under gunicorn with one sync worker, behind a sidecar that condemns three seconds of silence.
 fn flask() -> (Server, Sidecar) {
     let address = free_address();
     let sidecar = Sidecar::start(&format!(
         "[upstream]\naddress = \"{address}\"\npreset = \"generic\"\n[health]\nrequire = [\"alive\", \"progress\"]\n\
-         [checks.progress]\nprogress = {{ stall_after = \"1s\" }}\n"
+         [checks.progress]\nprogress = {{ stall_after = \"3s\" }}\n"
     ));
     let mut gunicorn = program("gunicorn");
     gunicorn.args(["--workers", "1", "--bind", &address.to_string(), "--no-control-socket", "flask_app:app"]);
     gunicorn.current_dir(sources().join("real/apps")).env("PYTHONDONTWRITEBYTECODE", "1");
     let server = Server::start(gunicorn, address);
+    // The master listens before its worker is up: the port alone does not say that anybody serves.
+    until("a worker answers", || wire::ask(address, "GET", "/health", "", "").ok().filter(|reply| reply.status == 200));
     sidecar.until("/ready", 200);
     (server, sidecar)
 }

@@ -1,6 +1,7 @@
 # Shared by the exercises: a namespace of their own, steps that are written down, expectations that count.
 #
-# An exercise sources this and uses: step, show, expect, within, k, ask, install, and at its end finish. It reads:
+# An exercise sources this and uses begin, step, show, expect, within, stays, k, ask, install, and at its end finish.
+# It reads:
 #   KUBECTL      how to speak to the cluster (default kubectl)
 #   HELM         the same for Helm (default target/tools/helm, or helm)
 #   LOAD_IMAGE   a command that takes an image archive to the nodes; unset: the images are where the nodes find them
@@ -24,20 +25,21 @@ NAMESPACE=probegate-$EXERCISE
 failed=0
 started=$SECONDS
 
-report() { printf '%s\n' "$*" >>"$REPORT"; }
-say() { printf '%s\n' "$*"; }
+# One line an argument.
+report() { printf '%s\n' "$@" >>"$REPORT"; }
+say() { printf '%s\n' "$@"; }
 die() { say "$EXERCISE: $*" >&2; report "" "**Given up:** $*"; exit 2; }
 
 # A step of the guide, as the report's next heading.
-step() { say "" "== $*"; report "" "### $*" ""; }
+step() { say "" "== $1"; report "" "### $1" ""; }
 # A remark that belongs to what was seen.
-note() { say "$*"; report "$*"; }
+note() { say "$@"; report "$@"; }
 # A command and what it says, in both.
 show() {
     local said
     said=$("$@" 2>&1)
     printf '%s\n' "$said" | sed 's/^/    /'
-    report '```' "$ ${*//"${KUBECTL[*]}"/kubectl}" "$said" '```'
+    report "" '```' "$ ${*/#k /kubectl }" "$said" '```' ""
 }
 
 # What the guide promises: a sentence, and a command that is true.
@@ -96,40 +98,37 @@ install() {
     helm upgrade --install model-server "$CHART" --set fullnameOverride=model-server --set rollout.minReadySeconds=1 "$@" >/dev/null
 }
 
-# A URL whose host is a Service of the namespace, with the Service's address instead: not every busybox resolves names.
-at() {
-    local rest=${1#http://} host address
-    host=${rest%%[:/]*}
-    address=$(k get service "$host" --ignore-not-found -o 'jsonpath={.spec.clusterIP}')
-    printf 'http://%s%s' "${address:-$host}" "${rest#"$host"}"
-}
-
-# An HTTP request from a pod of the cluster: ask URL [BODY]. Prints the body; false if the status is not 2xx.
+# A request by way of the API server, which reaches Services and pods from anywhere and needs no client in the cluster:
+#   ask service/model-server:80 /health          ask pod/NAME:8080 /predict BODY
+# Prints the body; false if the status is not 2xx. The API server chooses among the ready addresses of a Service.
 ask() {
-    if [ $# -gt 1 ]; then
-        k exec client -- wget -q -T 10 -O - --header "Content-Type: application/json" --post-data "$2" "$(at "$1")"
+    local path="/api/v1/namespaces/$NAMESPACE/${1%%/*}s/${1#*/}/proxy$2"
+    if [ $# -gt 2 ]; then
+        printf '%s' "$3" | "${KUBECTL[@]}" create --raw "$path" -f -
     else
-        k exec client -- wget -q -T 10 -O - "$(at "$1")"
+        "${KUBECTL[@]}" get --raw "$path"
     fi
 }
-# The status alone.
-status_of() { k exec client -- wget -S -q -T 5 -O /dev/null "$(at "$1")" 2>&1 | awk '/HTTP\// { code = $2 } END { print code }'; }
 
-# A client at work in the background: asks for digits that it knows the labels of, some ten a second, for at most
-# SECONDS. customer URL SECONDS; then customer_saw prints "N right, N wrong, N failed" and ends it.
+# A customer in the background, who asks for digits and knows what they are, for at most SECONDS.
+#   customer service/model-server:80 SECONDS; then customer_saw prints "N right, N wrong, N failed" and ends it.
 customer() {
+    local until=$((SECONDS + $2)) n digits=()
+    for n in 0 3 7 11; do digits+=("$(ask "$1" "/digits/$n")"); done
     CUSTOMER=$(mktemp)
-    k exec client -- sh -c '
-        end=$(($(date +%s) + $2))
-        for n in 0 3 7 11; do wget -q -T 5 -O - "$1/digits/$n" > "/tmp/$n" || echo failed; done
-        while [ "$(date +%s)" -lt "$end" ]; do
-            for n in 0 3 7 11; do
-                label=$(sed "s/.*\"label\": *\([0-9]\).*/\1/" "/tmp/$n")
-                answer=$(wget -q -T 5 -O - --header "Content-Type: application/json" --post-file "/tmp/$n" "$1/predict") || { echo failed; continue; }
-                case $answer in *"\"label\":$label,"*) echo right ;; *) echo wrong ;; esac
-                usleep 50000
-            done
-        done' sh "$(at "$1")" "$2" >"$CUSTOMER" 2>/dev/null &
+    while [ $SECONDS -lt $until ]; do
+        for n in "${digits[@]}"; do
+            label=$(grep -o '"label": *[0-9]' <<<"$n" | grep -o '[0-9]$')
+            if ! answer=$(ask "$1" /predict "$n" 2>/dev/null); then
+                echo failed
+            elif [ "$(grep -o '"label": *[0-9]' <<<"$answer" | grep -o '[0-9]$')" = "$label" ]; then
+                echo right
+            else
+                echo wrong
+            fi
+            sleep 0.2
+        done
+    done >"$CUSTOMER" &
     CUSTOMER_PID=$!
 }
 customer_saw() {
@@ -180,33 +179,18 @@ stand_in_redis() {
     note "Stand-in: \`$REDIS_IMAGE\` is this machine's redis-server $(redis-server --version | grep -o 'v=[^ ]*')."
 }
 
-# Namespace and client, once for an exercise. Pod Security *restricted* is enforced: the guarded pods fit in.
+# The exercise's namespace. Pod Security *restricted* is enforced: the guarded pods fit in.
 begin() {
     local title=$1
     say "" "#### $title"
     report "" "## $title" "" "\`deploy/exercises/run $EXERCISE\`, $(date -u +%Y-%m-%dT%H:%M:%SZ)"
-    k get namespace "$NAMESPACE" >/dev/null 2>&1 && { k delete namespace "$NAMESPACE" --timeout=120s >/dev/null || die "an older $NAMESPACE does not go"; }
-    "${KUBECTL[@]}" create namespace "$NAMESPACE" >/dev/null || die "no cluster: KUBECTL is ${KUBECTL[*]}"
+    "${KUBECTL[@]}" version >/dev/null 2>&1 || die "no cluster: KUBECTL is ${KUBECTL[*]}"
+    if "${KUBECTL[@]}" get namespace "$NAMESPACE" >/dev/null 2>&1; then
+        "${KUBECTL[@]}" delete namespace "$NAMESPACE" --timeout=120s >/dev/null || die "an older $NAMESPACE does not go"
+    fi
+    "${KUBECTL[@]}" create namespace "$NAMESPACE" >/dev/null || die "no namespace $NAMESPACE"
     trap finish EXIT
     "${KUBECTL[@]}" label namespace "$NAMESPACE" pod-security.kubernetes.io/enforce=restricted >/dev/null
-    k apply -f - >/dev/null <<'YAML' || die "the client is not accepted"
-apiVersion: v1
-kind: Pod
-metadata: {name: client, labels: {app: client}}
-spec:
-  terminationGracePeriodSeconds: 1
-  automountServiceAccountToken: false
-  securityContext: {runAsNonRoot: true, runAsUser: 65534, seccompProfile: {type: RuntimeDefault}}
-  containers:
-    - name: client
-      image: busybox:1
-      imagePullPolicy: IfNotPresent
-      command: [sleep, "86400"]
-      securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
-      volumeMounts: [{name: tmp, mountPath: /tmp}]
-  volumes: [{name: tmp, emptyDir: {sizeLimit: 1Mi}}]
-YAML
-    k wait --for=condition=Ready pod/client --timeout=60s >/dev/null || die "the client does not start"
 }
 
 finish() {

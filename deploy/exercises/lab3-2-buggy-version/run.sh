@@ -8,17 +8,17 @@ k apply -f "$(dirname "$0")/naive.yaml" >/dev/null
 install
 within 120 "three naive pods are ready" is 3 ready_pods app=naive
 within 120 "three guarded pods are ready" is 3 ready_pods
-show k get pods -l 'app!=client'
+show k get pods
 
 step "Version 2, which answers every request with 200 and garbage"
-customer http://model-server 150
+customer service/model-server:80 150
 k set image deployment/naive model=probegate-demo-model:v2 >/dev/null
 install --set model.image.tag=v2 --set rollout.progressDeadlineSeconds=40
 
 within 120 "naive: RESTARTS goes up, for the server fails its own liveness" eval '[ "$(restarts app=naive model)" -ge 1 ]'
 within 60 "guarded: the rollout stops by itself (ProgressDeadlineExceeded)" \
     eval 'k get deployment model-server -o "jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}" | grep -q ProgressDeadlineExceeded'
-show k get pods -l 'app!=client'
+show k get pods
 show k get events --field-selector type=Warning --sort-by=.lastTimestamp -o 'custom-columns=OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message'
 expect "guarded: not one restart of the model server" is 0 restarts app.kubernetes.io/instance=model-server model
 expect "guarded: the three old pods have stayed in the Service, the new one never got in" is 3 endpoints

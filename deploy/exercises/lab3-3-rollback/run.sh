@@ -9,7 +9,7 @@ old_pods_only() { [ "$(k get pods -l app.kubernetes.io/instance=model-server -o 
 step "Version 1, then version 2"
 install
 within 120 "three pods are ready" is 3 ready_pods
-customer http://model-server 180
+customer service/model-server:80 180
 install --set model.image.tag=v2 --set rollout.progressDeadlineSeconds=20
 within 60 "the rollout is given up" \
     eval 'k get deployment model-server -o "jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}" | grep -q ProgressDeadlineExceeded'
@@ -24,7 +24,7 @@ within 60 "the bad pod is gone" old_pods_only
 took=$((SECONDS - from))
 expect "version 1 is what runs" is probegate-demo-model:v1 image_now
 expect "all three addresses are in the Service" is 3 endpoints
-expect "it answers" ask http://model-server/health
+expect "it answers" ask service/model-server:80 /health
 show k rollout history deployment/model-server
 expect "the undone revision came back as the newest, so there are still two" is 2 revisions
 

@@ -28,7 +28,7 @@ within 40 "readiness warns" both ready WARN
 show status "pod/$(first)"
 stays 10 "both pods stay in the Service" is 2 endpoints
 expect "liveness passes" both health PASS
-expect "requests are served" ask http://model-server/digits/7
+expect "requests are served" ask service/model-server:80 /digits/7
 k scale deployment profile-api --replicas=1 >/dev/null
 within 40 "the warning is over once it is back" both ready PASS
 
@@ -54,10 +54,9 @@ expect "not one restart in all of this" never_restarted
 
 step "Question 1: what liveness is for. One model server hangs"
 hung=$(first)
-address=$(k get pod "$hung" -o 'jsonpath={.status.podIP}')
-digit=$(ask "http://$address:8080/digits/7")
-ask "http://$address:8080/hang" "" >/dev/null
-k exec client -- wget -q -T 40 -O - --header "Content-Type: application/json" --post-data "$digit" "http://$address:8080/predict" >/dev/null 2>&1 &
+digit=$(ask "pod/$hung:8080" /digits/7)
+ask "pod/$hung:8080" /hang "{}" >/dev/null
+ask "pod/$hung:8080" /predict "$digit" >/dev/null 2>&1 &
 pending=$!
 within 30 "a request is pending, no byte moves, the counter is frozen: /health fails after 10 s" is FAIL gate "$hung" health
 show k logs "$hung" -c probegate --tail=4

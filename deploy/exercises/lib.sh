@@ -36,10 +36,10 @@ step() { say "" "== $1"; report "" "### $1" ""; }
 note() { say "$@"; report "$@"; }
 # A command and what it says, in both.
 show() {
-    local said
+    local words="$*" said
     said=$("$@" 2>&1)
     printf '%s\n' "$said" | sed 's/^/    /'
-    report "" '```' "$ ${*/#k /kubectl }" "$said" '```' ""
+    report "" '```' "$ ${words/#k /kubectl }" "$said" '```' ""
 }
 
 # What the guide promises: a sentence, and a command that is true.

@@ -3,11 +3,12 @@
 
     archive.py --out FILE.tar --name NAME:TAG --program FILE --entrypoint JSON --cmd JSON [--file SRC=DEST]... [--label K=V]...
 
-One layer on nothing. The same inputs give the same bytes: times are zero, owners are root, order is fixed, and the
-layer is not compressed (registries and their clients do that on the way). `manifest.json` beside the OCI layout is for
+One layer on nothing. The same inputs give the same bytes: times are zero, owners are root, order is fixed. (Another zlib may
+compress the layer otherwise; its digest before compression stays.) `manifest.json` beside the OCI layout is for
 `docker load` before version 25.
 """
 import argparse
+import gzip
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ USER = "65532:65532"
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def add(tar, name, data=b"", mode=0o644):
@@ -66,13 +67,14 @@ def described(media_type, data, **more):
 
 def image(blob, config, created, architecture):
     """The blobs of one image, the manifest last."""
+    packed = gzip.compress(blob, 9, mtime=0)
     layers = {"type": "layers", "diff_ids": [digest(blob)]}
     history = [{"created": created, "created_by": "deploy/image/build"}]
     about = {"architecture": architecture, "os": "linux", "created": created, "config": config, "rootfs": layers, "history": history}
     about = encode(about)
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described(CONFIG, about), "layers": [described(LAYER, blob)]}
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described(CONFIG, about), "layers": [described(LAYER, packed)]}
     manifest["annotations"] = config["Labels"]
-    return [blob, about, encode(manifest)]
+    return [packed, about, encode(manifest)]
 
 
 def reference(name):
@@ -128,10 +130,11 @@ def main():
     labels["org.opencontainers.image.created"] = created
     config = {"Entrypoint": a.entrypoint, "Cmd": a.cmd, "User": USER, "WorkingDir": "/", "Labels": labels}
     config["ExposedPorts"] = {f"{port}/tcp": {} for port in a.port}
-    data = archive(a.name, image(layer(files), config, created, machine(program)))
+    content = layer(files)
+    data = archive(a.name, image(content, config, created, machine(program)))
     with open(a.out, "wb") as out:
         out.write(data)
-    print(f"{a.name}: {len(data) / 1e6:.2f} MB, {a.out}")
+    print(f"{a.name}: {len(content) / 1e6:.2f} MB, {len(data) / 1e6:.2f} MB packed, {a.out}")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class Rollback:
         self.dry_run = dry_run
         # Two alerts at once are one rollback.
         self.lock = threading.Lock()
+        # Beside the note on the Deployment, which may fail to be written.
+        self.ours = set()
 
     def run(self, *arguments):
         done = subprocess.run([*self.kubectl, *arguments], capture_output=True, text=True, timeout=KUBECTL_TIMEOUT_SECONDS)
@@ -75,7 +77,7 @@ class Rollback:
         found = json.loads(self.run("get", "deployment", self.name, "-o", "json"))
         notes = found["metadata"].get("annotations", {})
         revision = notes.get(REVISION, "")
-        if notes.get(NOTE) == revision:
+        if revision in self.ours or notes.get(NOTE) == revision:
             return f"left alone: revision {revision} is what a rollback made; a person is needed"
         if revision in ("", "1"):
             return f"left alone: revision {revision or 'unknown'} has none before it"
@@ -84,8 +86,11 @@ class Rollback:
         if self.dry_run:
             return f"would undo revision {revision} of {self.name}: {reason}"
         self.run("rollout", "undo", f"deployment/{self.name}")
-        # The controller numbers the revision a moment later; it is always the next one.
-        self.run("annotate", "--overwrite", f"deployment/{self.name}", f"{NOTE}={int(revision) + 1}")
+        # The controller numbers the revision a moment later; it is always the next one. Only now, for `undo` also brings
+        # back the Deployment's annotations as they were.
+        made = str(int(revision) + 1)
+        self.ours.add(made)
+        self.run("annotate", "--overwrite", f"deployment/{self.name}", f"{NOTE}={made}")
         return f"undid revision {revision} of {self.name}: {reason}"
 
 
@@ -94,9 +99,12 @@ def handler(rollback):
         timeout = 10
 
         def do_POST(self):
-            length = int(self.headers.get("Content-Length") or 0)
-            if self.path != "/alerts" or not 0 < length <= BODY_BYTES_MAX:
-                return self.reply(404 if self.path != "/alerts" else 413, "POST /alerts, at most 1 MiB")
+            declared = self.headers.get("Content-Length") or ""
+            length = int(declared) if declared.isdecimal() else 0
+            if self.path != "/alerts":
+                return self.reply(404, "POST /alerts")
+            if not 0 < length <= BODY_BYTES_MAX:
+                return self.reply(413 if length else 411, "a body of a known length, at most 1 MiB")
             try:
                 alerts = json.loads(self.rfile.read(length)).get("alerts", [])
                 told = rollback.judge(alerts)

@@ -1,4 +1,4 @@
-//! What `deploy/` looks at is what the binary really exports: the dashboard's panels, the alerts, the rollback manifests.
+//! What `deploy/` looks at is what the binary really exports: the dashboard's panels, the alerts, the rollbacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -70,6 +70,12 @@ traffic = "0.0.0.0:{{ .Values.sidecar.ports.traffic }}"
 probes = "0.0.0.0:{{ .Values.sidecar.ports.probes }}"
 
 {{ .Values.config | trim }}
+{{- if not (regexMatch `(?m)^\s*\[\s*report\s*\]` .Values.config) }}
+
+[report]
+ring = "/var/lib/probegate/ring.jsonl"
+file = "/dev/termination-log"
+{{- end }}
 {{- end }}
 
 {{- /* Every file of the ConfigMap, as one map. */ -}}

@@ -24,6 +24,8 @@ use crate::work::Work;
 const GRACE: Duration = Duration::from_secs(1);
 /// Between the last connect and the first request.
 const LEAD: Duration = Duration::from_millis(20);
+/// Between two requests of one connection, at most: a rate of nothing must not overflow the clock.
+const STEP_MAX_NS: f64 = 600e9;
 /// After a failure: no spinning on a port that refuses.
 const BACKOFF: Duration = Duration::from_millis(5);
 
@@ -63,7 +65,7 @@ impl Window {
 pub(crate) struct Driven {
     /// Nanoseconds.
     pub(crate) latency: Histogram<u64>,
-    /// Answered within the window.
+    /// Answered within the window; of tokens, sent within it.
     pub(crate) completed: u64,
     pub(crate) failures: u64,
     pub(crate) first_failure: Option<String>,
@@ -127,6 +129,16 @@ impl Shared {
         if counts {
             self.latency.borrow_mut().saturating_record(ended.saturating_sub(began));
         }
+    }
+
+    /// Counts a token that was sent within the window, however late it comes. Whether it was sent after the window.
+    fn token(&self, sent: u64) -> bool {
+        let window = self.window.get();
+        if window.holds(sent) {
+            self.completed.set(self.completed.get() + 1);
+            self.latency.borrow_mut().saturating_record(clock::now().saturating_sub(sent));
+        }
+        sent >= window.to
     }
 
     fn failed(&self, error: &io::Error) {
@@ -211,7 +223,7 @@ async fn open_exchanges(shared: &Rc<Shared>, owed: &[Rc<Cell<u64>>], tasks: &mut
 fn step(load: &Load) -> u64 {
     match load.pace {
         Pace::Closed => u64::MAX,
-        Pace::Open { per_second } => (load.connections as f64 / per_second * 1e9).max(1.0) as u64,
+        Pace::Open { per_second } => (load.connections as f64 / per_second * 1e9).clamp(1.0, STEP_MAX_NS) as u64,
     }
 }
 
@@ -296,9 +308,10 @@ async fn open_streams(shared: &Rc<Shared>, tasks: &mut JoinSet<()>) -> io::Resul
     for mut stream in opened {
         let shared = Rc::clone(shared);
         tasks.spawn_local(async move {
-            let end = shared.window.get().to;
-            while clock::now() < end {
-                if let Err(error) = stream.next(|sent| shared.record(sent, clock::now())).await {
+            let mut over = false;
+            // Until a token that was sent after the window: then all that were sent within have come.
+            while !over {
+                if let Err(error) = stream.next(|sent| over |= shared.token(sent)).await {
                     shared.failed(&error);
                     return;
                 }

@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Kernel ticks in a second of `/proc/PID/stat`; the same on every Linux that Rust's targets know.
 pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
@@ -14,11 +14,11 @@ const DESCRIPTORS: u64 = 65_536;
 /// Listeners, logs, event queues, checks.
 const DESCRIPTORS_SPARE: u64 = 200;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Core(pub(crate) usize);
 
 /// Where things run. With two cores the generator and the backend share one; more cores part them.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Cores {
     /// The contender's alone.
     pub(crate) proxy: Core,
@@ -27,20 +27,22 @@ pub(crate) struct Cores {
     pub(crate) prober: Core,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cores: Cores,
     pub(crate) core_count: usize,
     pub(crate) cpu: String,
     pub(crate) kernel: String,
     pub(crate) memory_mb: u64,
+    /// Whether all of it runs in a network namespace of its own.
+    pub(crate) own_network: bool,
     /// Open descriptors that a process may have.
     pub(crate) descriptors: u64,
 }
 
 impl Machine {
     /// Looks around and raises the limit of descriptors. One core alone would measure the scheduler: refused.
-    pub(crate) fn look() -> io::Result<Self> {
+    pub(crate) fn look(own_network: bool) -> io::Result<Self> {
         let descriptors = raise_descriptors();
         let set = sched_getaffinity(None)?;
         let ours: Vec<Core> = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).map(Core).collect();
@@ -57,6 +59,7 @@ impl Machine {
             memory_mb: field("/proc/meminfo", "MemTotal")
                 .and_then(|total| total.split(' ').next()?.parse::<u64>().ok())
                 .map_or(0, |kib| kib / 1024),
+            own_network,
             descriptors,
         })
     }

@@ -13,7 +13,7 @@ use crate::work::Work;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo bench --bench load --")]
 pub(crate) struct Options {
-    /// One short round of fewer cells: minutes become one or two, figures become rough
+    /// One short round of fewer cells: within two minutes instead of twelve, figures become rough
     #[arg(long)]
     pub(crate) quick: bool,
     /// Only these parts, as in `json,probes`
@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Write the results to this file too
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
+    /// Measure nothing: print what an earlier run wrote as Markdown, for a README [default: target/load/results.json]
+    #[arg(long, value_name = "RESULTS", num_args = 0..=1)]
+    pub(crate) markdown: Option<Option<PathBuf>>,
     /// What this process is: the bench starts itself again for its backend
     #[arg(long, value_enum, hide = true, default_value = "bench")]
     pub(crate) mode: Mode,
@@ -95,14 +98,24 @@ impl Options {
         all.iter().copied().filter(|count| !self.quick || all.len() == 1 || [32, 256].contains(count)).collect()
     }
 
-    /// Whether a workload is also driven at half load; in a hurry only the one that the targets are stated for.
-    pub(crate) fn halves(&self, work: Work) -> bool {
-        match work {
-            // Tokens come at their own pace.
-            Work::Tokens => false,
-            Work::Json => true,
-            _ => !self.quick,
+    /// Whether a load is also driven at half: the one that the targets are stated for, and no single connection,
+    /// which has no queue to wait in.
+    pub(crate) fn halves(&self, work: Work, connections: usize) -> bool {
+        work == Work::Json && connections > 1
+    }
+
+    /// Whether a contender takes part at all; in a hurry the second nginx, which only shows what a mistake costs, not.
+    pub(crate) fn invites(&self, contender: Contender) -> bool {
+        if self.contenders.is_empty() {
+            !(self.quick && contender == Contender::Nginx64)
+        } else {
+            self.contenders.contains(&contender)
         }
+    }
+
+    /// CPU at rest is counted over so long: rounds of Probegate's checks.
+    pub(crate) fn resting(&self) -> Duration {
+        Duration::from_secs(if self.quick { 1 } else { 2 })
     }
 
     pub(crate) fn rounds(&self) -> u64 {
@@ -110,15 +123,24 @@ impl Options {
     }
 
     pub(crate) fn measure(&self) -> Duration {
-        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 1 } else { 3 }))
+        self.given(Duration::from_millis(if self.quick { 500 } else { 1_200 }))
     }
 
     pub(crate) fn warm(&self) -> Duration {
-        Duration::from_millis(if self.quick { 300 } else { 700 })
+        Duration::from_millis(if self.quick { 150 } else { 300 })
     }
 
-    /// For the tail of probe answers: a hundred a second.
+    /// For the tail of probe answers: a thousand of them, or 200 in a hurry.
     pub(crate) fn probing(&self) -> Duration {
-        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 3 } else { 12 }))
+        self.given(Duration::from_millis(if self.quick { 1_000 } else { 5_000 }))
+    }
+
+    /// A program has settled by then, Probegate's twenty checks have run.
+    pub(crate) fn settling(&self) -> Duration {
+        Duration::from_millis(if self.quick { 500 } else { 1_200 })
+    }
+
+    fn given(&self, otherwise: Duration) -> Duration {
+        self.seconds.map_or(otherwise, Duration::from_secs)
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn bars(unit: &str, groups: &[Group]) -> String {
         put(&mut svg, &label(LEFT - 6.0, y(tick) + 4.0, "end", &number(tick)));
         tick += step;
     }
-    put(&mut svg, &label(LEFT - 6.0, 10.0, "end", unit));
+    put(&mut svg, &label(0.0, 10.0, "start", unit));
     // A gap of one bar's width between groups.
     let width = (room / (count + groups.len()) as f64).min(48.0);
     let mut x = LEFT + width / 2.0;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock::{self, nanos};
-use crate::machine::{self, Core, TICKS_PER_SECOND};
+use crate::cpu::{CpuTime, stat_fields};
+use crate::machine::{self, Core};
 
-/// After SIGTERM, until SIGKILL.
+/// For the kernel to take a killed process apart.
 const END_GRACE: Duration = Duration::from_secs(2);
 const PAGE_BYTES: u64 = 4096;
 
@@ -52,14 +53,19 @@ impl Process {
         self.child.try_wait().ok().flatten().map(|status| status.to_string())
     }
 
-    /// User and system time of it and its descendants so far, in seconds.
-    pub(crate) fn cpu_seconds(&self) -> f64 {
-        self.tree().into_iter().filter_map(cpu_ticks).sum::<f64>() / TICKS_PER_SECOND
+    /// User and system time of it and its descendants so far.
+    pub(crate) fn cpu(&self) -> CpuTime {
+        CpuTime::of(&self.tree())
     }
 
     /// Resident bytes of it and its descendants; shared pages count in each.
     pub(crate) fn rss_bytes(&self) -> u64 {
         self.tree().into_iter().filter_map(rss_pages).sum::<u64>() * PAGE_BYTES
+    }
+
+    /// Of the resident bytes, those that are no file's.
+    pub(crate) fn anonymous_bytes(&self) -> u64 {
+        self.tree().into_iter().filter_map(anonymous_kib).sum::<u64>() * 1024
     }
 
     /// It and its descendants.
@@ -76,32 +82,31 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// At once: how a contender says goodbye is nobody's question here, and asking would take its time.
     fn drop(&mut self) {
         let tree = self.tree();
-        signal(&tree[..1], Signal::TERM);
+        // The parent first, or it might start a child anew.
+        kill(&tree[..1]);
+        kill(&tree[1..]);
+        let _ = self.child.wait();
+        // Whoever adopted the children may take its time over them; what matters is that they run no more.
         let deadline = clock::now() + nanos(END_GRACE);
-        while self.ended().is_none() && clock::now() < deadline {
-            pause(Duration::from_millis(5));
-        }
-        if self.ended().is_none() {
-            // The children first: without their parent they would be somebody else's.
-            signal(&tree[1..], Signal::KILL);
-            signal(&tree[..1], Signal::KILL);
-            let _ = self.child.wait();
+        while tree[1..].iter().any(|pid| runs(*pid)) && clock::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(2));
         }
     }
 }
 
-fn signal(pids: &[u32], signal: Signal) {
+/// Not gone, and not a zombie either.
+fn runs(pid: u32) -> bool {
+    stat_fields(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z"))
+}
+
+fn kill(pids: &[u32]) {
     for pid in pids.iter().filter_map(|pid| i32::try_from(*pid).ok().and_then(Pid::from_raw)) {
         // Gone already is what was wanted.
-        let _ = kill_process(pid, signal);
+        let _ = kill_process(pid, Signal::KILL);
     }
-}
-
-/// A short pause of a thread that has no runtime, as a drop has none.
-fn pause(duration: Duration) {
-    std::thread::park_timeout(duration);
 }
 
 /// A process inherits the affinity of the thread that starts it, so one thread is pinned and starts it.
@@ -113,26 +118,14 @@ fn spawn_pinned(mut command: Command, core: Core) -> io::Result<Child> {
     starter.join().map_err(|_| io::Error::other("the starter panicked"))?
 }
 
-fn stat_fields(pid: u32) -> Option<Vec<String>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold spaces and parentheses: what counts begins after the last one.
-    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
-}
-
-/// utime and stime: fields 14 and 15, of which the first after the name is 3.
-fn cpu_ticks(pid: u32) -> Option<f64> {
-    let fields = stat_fields(pid)?;
-    Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
+fn anonymous_kib(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("RssAnon:"))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// Field 24.
 fn rss_pages(pid: u32) -> Option<u64> {
     stat_fields(pid)?.get(21)?.parse().ok()
-}
-
-/// This process's own CPU seconds so far.
-pub(crate) fn own_cpu_seconds() -> f64 {
-    cpu_ticks(std::process::id()).unwrap_or(0.0) / TICKS_PER_SECOND
 }
 
 /// A port that was free a moment ago, for a program that cannot choose one and say so.

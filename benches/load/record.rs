@@ -1,14 +1,14 @@
 //! What was measured: single runs, their medians, and the whole that goes into the JSON file.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::contenders::Contender;
 use crate::machine::Machine;
 use crate::work::Work;
 
 /// Latency in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Quantiles {
     pub(crate) p50: f64,
     pub(crate) p90: f64,
@@ -25,7 +25,7 @@ impl Quantiles {
 }
 
 /// One run of one contender, or the median of several, field by field.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Run {
     /// Answered in each second.
     pub(crate) per_second: f64,
@@ -35,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) cpu_us: Option<f64>,
     /// How much of its core the proxy used, 0 to 1.
     pub(crate) cpu_share: f64,
+    /// How many cores the generator and the backend used; near what they have, they set the pace.
+    pub(crate) load_share: f64,
     /// At the end of the run, under load.
     pub(crate) rss_mb: f64,
     pub(crate) latency_ms: Quantiles,
@@ -55,6 +57,7 @@ impl Run {
             offered: runs.first().and_then(|run| run.offered),
             cpu_us: (!cpu.is_empty()).then(|| median(cpu)),
             cpu_share: of(|run| run.cpu_share),
+            load_share: of(|run| run.load_share),
             rss_mb: of(|run| run.rss_mb),
             latency_ms: Quantiles {
                 p50: of(|run| run.latency_ms.p50),
@@ -83,7 +86,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// One contender at one workload and number of connections.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Cell {
     pub(crate) contender: Contender,
     pub(crate) work: Work,
@@ -97,7 +100,7 @@ pub(crate) struct Cell {
 }
 
 /// A cell that could not be measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Skipped {
     pub(crate) contender: Contender,
     pub(crate) what: String,
@@ -105,7 +108,7 @@ pub(crate) struct Skipped {
 }
 
 /// Probe answers of one kind under one load.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Probed {
     pub(crate) scene: String,
     pub(crate) target: String,
@@ -120,15 +123,19 @@ pub(crate) struct Probed {
     pub(crate) cpu_share: f64,
     /// Requests answered by the data plane in each second meanwhile.
     pub(crate) traffic_per_second: f64,
+    /// What other processes used of the machine meanwhile, 0 to 1.
+    pub(crate) foreign: f64,
     /// Longest accept queue of the traffic port that was seen.
     pub(crate) queue: u64,
 }
 
 /// Resident memory of one contender.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Held {
     pub(crate) contender: Contender,
     pub(crate) idle_mb: f64,
+    /// Of it, what is no file's: heap and stacks, without the program's own pages.
+    pub(crate) idle_anonymous_mb: f64,
     /// For each idle kept connection.
     pub(crate) kib_per_idle: Option<f64>,
     pub(crate) idle_connections: usize,
@@ -140,7 +147,7 @@ pub(crate) struct Held {
     pub(crate) notes: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Entrant {
     pub(crate) contender: Contender,
     pub(crate) version: Option<String>,
@@ -149,7 +156,7 @@ pub(crate) struct Entrant {
 }
 
 /// All of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) rounds: u64,
@@ -164,9 +171,27 @@ pub(crate) struct Results {
 }
 
 impl Results {
+    /// What a contender adds to the backend's own 99th percentile at half load, in milliseconds.
+    pub(crate) fn added_p99(&self, cell: &Cell) -> Option<f64> {
+        let direct = self.cell(Contender::Direct, cell.work, cell.connections)?.half.as_ref()?;
+        let own = cell.half.as_ref().filter(|_| cell.contender != Contender::Direct)?;
+        Some(own.latency_ms.p99 - direct.latency_ms.p99)
+    }
+
+    /// What other processes used of the machine: the median of all runs, and the worst; 0 to 1.
+    pub(crate) fn foreign(&self) -> (f64, f64) {
+        let runs = self.cells.iter().flat_map(|cell| cell.closed_runs.iter().chain(&cell.half_runs));
+        let all = || runs.clone().map(|run| run.foreign).chain(self.probed.iter().map(|probed| probed.foreign));
+        (median(all()), all().fold(0.0, f64::max))
+    }
+
+    pub(crate) fn cell(&self, contender: Contender, work: Work, connections: usize) -> Option<&Cell> {
+        let mut cells = self.cells.iter();
+        cells.find(|cell| cell.contender == contender && cell.work == work && cell.connections == connections)
+    }
+
     /// The reference's cell beside `cell`.
     pub(crate) fn beside(&self, cell: &Cell) -> Option<&Cell> {
-        let same = |other: &&Cell| other.work == cell.work && other.connections == cell.connections;
-        self.cells.iter().filter(same).find(|other| Some(other.contender) == self.reference)
+        self.cell(self.reference?, cell.work, cell.connections)
     }
 }

@@ -1,15 +1,17 @@
 //! The first table: the same work through every contender, run by run in turn, so that a slow minute of the machine
 //! is everybody's.
 
+use std::cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::clock;
+use crate::clock::{self, nanos};
 use crate::contenders::{Contender, Place, Standing};
+use crate::cpu::CpuTime;
 use crate::drive::{Load, Pace, Underway};
 use crate::machine::{self, Machine};
 use crate::options::Options;
-use crate::process::{Process, own_cpu_seconds};
+use crate::process::Process;
 use crate::record::{Cell, Quantiles, Results, Run, Skipped, median};
 use crate::work::Work;
 
@@ -17,6 +19,8 @@ use crate::work::Work;
 const FOREIGN_MAX: f64 = 0.10;
 /// ... at most so often; then it counts as it is, and says so.
 const REPEATS_MAX: usize = 2;
+/// All repeats together may take so long: on a machine that is never quiet the bench must end too.
+const REPEATING_MAX: Duration = Duration::from_secs(90);
 
 /// What every run needs.
 pub(crate) struct Stage {
@@ -25,6 +29,8 @@ pub(crate) struct Stage {
     pub(crate) backend: Process,
     pub(crate) backend_at: std::net::SocketAddr,
     pub(crate) folder: PathBuf,
+    /// Nanoseconds that repeated runs have taken so far.
+    pub(crate) repeating: cell::Cell<u64>,
 }
 
 impl Stage {
@@ -51,7 +57,7 @@ pub(crate) async fn fill(stage: &Stage, results: &mut Results) {
             let enter: Vec<Contender> =
                 entrants.iter().copied().filter(|contender| contender.enters(work, connections)).collect();
             let closed = rounds(stage, results, &enter, work, connections, None).await;
-            let half = match half_load(results.reference, &closed).filter(|_| stage.options.halves(work)) {
+            let half = match half_load(results.reference, &closed).filter(|_| stage.options.halves(work, connections)) {
                 Some(rate) => rounds(stage, results, &enter, work, connections, Some(rate)).await,
                 None => Vec::new(),
             };
@@ -100,7 +106,7 @@ async fn rounds(
                 }
                 Err(why) => {
                     let what = format!("{work} at {connections}");
-                    stage.say(&format!("{:<10} {what}: left out: {why}", contender.name()));
+                    stage.say(&format!("{:<11} {what}: left out: {why}", contender.name()));
                     results.skipped.push(Skipped { contender, what, why });
                 }
             }
@@ -113,7 +119,7 @@ async fn rounds(
 fn line(contender: Contender, work: Work, connections: usize, run: &Run) -> String {
     let pace = run.offered.map_or_else(String::new, |rate| format!(" of {rate:.0}"));
     format!(
-        "{:<10} {work} at {connections:<5} {:>7.0}{pace}/s  cpu {:>6.1} us  p50 {:.2} ms  p99 {:.2} ms  rss {:.1} MB  foreign {:.0} %{}",
+        "{:<11} {work} at {connections:<5} {:>7.0}{pace}/s  cpu {:>6.1} us  p50 {:.2} ms  p99 {:.2} ms  rss {:.1} MB  foreign {:.0} %{}",
         contender.name(),
         run.per_second,
         run.cpu_us.unwrap_or(0.0),
@@ -135,13 +141,17 @@ async fn quiet_run(
 ) -> Result<Run, String> {
     let repeats = if stage.options.quick { 0 } else { REPEATS_MAX };
     let mut best: Option<Run> = None;
-    for _ in 0..=repeats {
+    for attempt in 0..=repeats {
+        let began = clock::now();
         let run = one_run(stage, contender, work, connections, pace).await?;
+        if attempt > 0 {
+            stage.repeating.set(stage.repeating.get() + (clock::now() - began));
+        }
         let quiet = run.foreign <= FOREIGN_MAX;
         if best.as_ref().is_none_or(|best| run.foreign < best.foreign) {
             best = Some(run);
         }
-        if quiet {
+        if quiet || stage.repeating.get() > nanos(REPEATING_MAX) {
             break;
         }
     }
@@ -174,22 +184,26 @@ pub(crate) async fn measured(stage: &Stage, standing: &Standing, load: Load) -> 
         .await
         .map_err(|error| format!("could not connect: {error}"))?;
     clock::sleep_until(window.from).await;
-    let before = Use::look(stage, standing);
+    let before = Look::now(stage, standing);
     clock::sleep_until(window.to).await;
-    let used = Use::look(stage, standing).since(&before);
+    let rss_bytes = standing.process.as_ref().map_or(0, Process::rss_bytes);
+    let used = Look::now(stage, standing).since(&before);
     let driven = underway.finish().await.map_err(|error| error.to_string())?;
     if driven.completed == 0 {
         return Err(format!("nothing came back: {}", driven.first_failure.unwrap_or_else(|| "silence".into())));
     }
+    let per_second = driven.completed as f64 / load.measure.as_secs_f64();
     Ok(Run {
-        per_second: driven.completed as f64 / load.measure.as_secs_f64(),
+        per_second,
         offered: match load.pace {
             Pace::Closed => None,
             Pace::Open { per_second } => Some(per_second),
         },
-        cpu_us: standing.process.is_some().then(|| used.proxy / driven.completed as f64 * 1e6),
+        // By rates, for the looks come a little later than the window's ends.
+        cpu_us: standing.process.is_some().then(|| used.proxy / used.elapsed / per_second * 1e6),
         cpu_share: used.proxy / used.elapsed,
-        rss_mb: used.rss_bytes as f64 / 1e6,
+        load_share: used.load / used.elapsed,
+        rss_mb: rss_bytes as f64 / 1e6,
         latency_ms: Quantiles::of(&driven.latency),
         failures: driven.failures,
         unanswered: driven.unanswered,
@@ -198,41 +212,49 @@ pub(crate) async fn measured(stage: &Stage, standing: &Standing, load: Load) -> 
     })
 }
 
-/// CPU seconds so far, or between two looks.
-pub(crate) struct Use {
-    pub(crate) at: u64,
-    pub(crate) elapsed: f64,
-    pub(crate) proxy: f64,
-    ours: f64,
+/// What everybody has used so far.
+pub(crate) struct Look {
+    at: u64,
+    proxy: CpuTime,
+    load: CpuTime,
     busy: f64,
-    pub(crate) rss_bytes: u64,
+}
+
+/// What was used between two looks.
+pub(crate) struct Use {
+    /// Seconds.
+    pub(crate) elapsed: f64,
+    /// CPU seconds of the contender.
+    pub(crate) proxy: f64,
+    /// CPU seconds of the generator, the prober and the backend.
+    pub(crate) load: f64,
+    /// CPU seconds of everybody.
+    busy: f64,
+}
+
+impl Look {
+    pub(crate) fn now(stage: &Stage, standing: &Standing) -> Self {
+        Self {
+            at: clock::now(),
+            proxy: standing.process.as_ref().map(Process::cpu).unwrap_or_default(),
+            load: stage.backend.cpu().and(CpuTime::of(&[std::process::id()])),
+            busy: machine::busy_seconds(),
+        }
+    }
+
+    pub(crate) fn since(&self, before: &Self) -> Use {
+        Use {
+            elapsed: Duration::from_nanos(self.at - before.at).as_secs_f64(),
+            proxy: self.proxy.since(&before.proxy),
+            load: self.load.since(&before.load),
+            busy: self.busy - before.busy,
+        }
+    }
 }
 
 impl Use {
-    pub(crate) fn look(stage: &Stage, standing: &Standing) -> Self {
-        let proxy = standing.process.as_ref().map_or(0.0, Process::cpu_seconds);
-        Self {
-            at: clock::now(),
-            elapsed: 0.0,
-            proxy,
-            ours: proxy + stage.backend.cpu_seconds() + own_cpu_seconds(),
-            busy: machine::busy_seconds(),
-            rss_bytes: standing.process.as_ref().map_or(0, Process::rss_bytes),
-        }
-    }
-
-    pub(crate) fn since(self, before: &Self) -> Self {
-        Self {
-            at: self.at,
-            elapsed: Duration::from_nanos(self.at - before.at).as_secs_f64(),
-            proxy: self.proxy - before.proxy,
-            ours: self.ours - before.ours,
-            busy: self.busy - before.busy,
-            rss_bytes: self.rss_bytes,
-        }
-    }
-
-    fn foreign(&self, cores: usize) -> f64 {
-        ((self.busy - self.ours) / (self.elapsed * cores as f64)).max(0.0)
+    /// What other processes used of the machine, 0 to 1.
+    pub(crate) fn foreign(&self, cores: usize) -> f64 {
+        ((self.busy - self.proxy - self.load) / (self.elapsed * cores as f64)).max(0.0)
     }
 }

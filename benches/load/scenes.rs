@@ -15,9 +15,16 @@ use crate::drive::{Driven, Load, Pace, Underway};
 use crate::prober;
 use crate::process::Process;
 use crate::record::{Probed, Quantiles, Results, Skipped};
-use crate::round::{Stage, Use};
+use crate::round::{Look, Stage, Use};
 use crate::strain::{CpuLimit, accept_queue, flood};
 use crate::work::Work;
+
+pub(crate) const FULL: &str = "closed loop, as hard as it goes";
+pub(crate) const OVERLOAD: &str = "open loop at twice the capacity";
+pub(crate) const LIMITED: &str = "CPU limit of 0.2 cores";
+pub(crate) const FLOODED: &str = "10 000 connections at the traffic port";
+/// The prober's own: what it measures where nothing is in the way.
+pub(crate) const FLOOR: &str = "bare responder, alone on its core";
 
 const CONNECTIONS: usize = 256;
 /// In an overload nobody waits for the answer before asking again: many connections stand for that.
@@ -42,10 +49,10 @@ enum Scene {
 impl Scene {
     fn title(self) -> &'static str {
         match self {
-            Self::Full => "closed loop, as hard as it goes",
-            Self::Overload { .. } => "open loop at twice the capacity",
-            Self::Limited => "CPU limit of 0.2 cores",
-            Self::Flooded => "10 000 connections at the traffic port",
+            Self::Full => FULL,
+            Self::Overload { .. } => OVERLOAD,
+            Self::Limited => LIMITED,
+            Self::Flooded => FLOODED,
         }
     }
 
@@ -64,7 +71,12 @@ pub(crate) async fn play(stage: &Stage, results: &mut Results) {
     floors(stage, results, &entrants).await;
     for contender in entrants.into_iter().filter(|one| !matches!(one, Contender::Direct | Contender::Nginx64)) {
         let Some(capacity) = keep(stage, results, contender, Scene::Full).await else { continue };
-        keep(stage, results, contender, Scene::Overload { per_second: capacity * 2.0 }).await;
+        if capacity >= 1.0 {
+            keep(stage, results, contender, Scene::Overload { per_second: capacity * 2.0 }).await;
+        } else {
+            let why = "the closed loop came to nothing, and twice that is no load".to_owned();
+            note(stage, results, contender, OVERLOAD, Err(why));
+        }
         keep(stage, results, contender, Scene::Limited).await;
         keep(stage, results, contender, Scene::Flooded).await;
     }
@@ -73,7 +85,7 @@ pub(crate) async fn play(stage: &Stage, results: &mut Results) {
 /// The bare responder, where the contenders' own answers come from.
 async fn floors(stage: &Stage, results: &mut Results, entrants: &[Contender]) {
     for (contender, scene, label) in [
-        (Contender::Direct, "no proxy, load direct", "bare responder, alone on its core"),
+        (Contender::Direct, "no proxy, load direct", FLOOR),
         (Contender::Nginx, Scene::Full.title(), "bare responder, beside a busy nginx"),
     ] {
         if !entrants.contains(&contender) && contender != Contender::Direct {
@@ -82,7 +94,7 @@ async fn floors(stage: &Stage, results: &mut Results, entrants: &[Contender]) {
         let outcome = async {
             let (bare, address) = Process::start_own("bare", stage.machine.cores.proxy).map_err(|e| e.to_string())?;
             let mut standing = contender.start(&stage.place()).await?;
-            standing.probes = vec![ProbeTarget { label, address, path: "/health" }];
+            standing.probes = vec![ProbeTarget { label, address, path: "/health", headers: "" }];
             let probed = watch(stage, &standing, Scene::Full, scene).await;
             drop(bare);
             probed
@@ -123,7 +135,7 @@ fn note(
             capacity
         }
         Err(why) => {
-            stage.say(&format!("{:<10} probes, {scene}: left out: {why}", contender.name()));
+            stage.say(&format!("{:<11} probes, {scene}: left out: {why}", contender.name()));
             results.skipped.push(Skipped { contender, what: format!("probes, {scene}"), why });
             None
         }
@@ -161,11 +173,11 @@ async fn watch(stage: &Stage, standing: &Standing, scene: Scene, title: &str) ->
         _ => None,
     };
     clock::sleep_until(window.from).await;
-    let before = Use::look(stage, standing);
+    let before = Look::now(stage, standing);
     let probing =
         prober::start(standing.probes.clone(), cores.prober, window.from, window.to).map_err(|e| e.to_string())?;
     let queue = longest_queue(standing, window.to).await;
-    let used = Use::look(stage, standing).since(&before);
+    let used = Look::now(stage, standing).since(&before);
     let driven = underway.finish().await.map_err(|error| error.to_string())?;
     if let Some(flooding) = flooding {
         let thread = flooding.map_err(|error| error.to_string())?;
@@ -177,7 +189,7 @@ async fn watch(stage: &Stage, standing: &Standing, scene: Scene, title: &str) ->
     }
     let answers = tokio::task::spawn_blocking(move || probing.join()).await.map_err(|error| error.to_string())?;
     let answers = answers.map_err(|_| "the prober panicked")?.map_err(|error| error.to_string())?;
-    Ok(answers.into_iter().map(|one| probed(one, title, &driven, &used, queue)).collect())
+    Ok(answers.into_iter().map(|one| probed(one, title, &driven, &used, stage.machine.core_count, queue)).collect())
 }
 
 async fn longest_queue(standing: &Standing, until: u64) -> u64 {
@@ -189,7 +201,7 @@ async fn longest_queue(standing: &Standing, until: u64) -> u64 {
     longest
 }
 
-fn probed(one: prober::Answers, title: &str, driven: &Driven, used: &Use, queue: u64) -> Probed {
+fn probed(one: prober::Answers, title: &str, driven: &Driven, used: &Use, cores: usize, queue: u64) -> Probed {
     Probed {
         scene: title.to_owned(),
         target: one.target.label.to_owned(),
@@ -200,6 +212,7 @@ fn probed(one: prober::Answers, title: &str, driven: &Driven, used: &Use, queue:
         latency_ms: Quantiles::of(&one.latency),
         cpu_share: used.proxy / used.elapsed,
         traffic_per_second: driven.completed as f64 / used.elapsed,
+        foreign: used.foreign(cores),
         queue,
     }
 }

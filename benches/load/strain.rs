@@ -54,8 +54,11 @@ impl CpuLimit {
 
 impl Drop for CpuLimit {
     fn drop(&mut self) {
-        // It stays if a process does; its name says whose it was.
-        let _ = fs::remove_dir(&self.folder);
+        // A process that has ended leaves its group a moment later. If one stays, the group's name says whose it was.
+        let deadline = clock::now() + clock::nanos(Duration::from_secs(1));
+        while fs::remove_dir(&self.folder).is_err() && clock::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 }
 
@@ -103,7 +106,9 @@ async fn slot(to: SocketAddr, until: u64) -> u64 {
 
 /// Connections that wait to be accepted at `address` now, over all sockets that listen there.
 pub(crate) fn accept_queue(address: SocketAddr) -> u64 {
-    let text = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let read = |table| fs::read_to_string(table).unwrap_or_default();
+    // A listener on all addresses is an IPv6 one.
+    let text = read("/proc/net/tcp") + &read("/proc/net/tcp6");
     let port = format!(":{:04X}", address.port());
     let waiting = |line: &str| {
         let mut fields = line.split_whitespace().skip(1);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::contenders::Contender;
 use crate::record::{Cell, Results, Run};
+use crate::targets;
 use crate::work::Work;
 
 /// All tables that have something in them.
@@ -20,6 +21,14 @@ pub(crate) fn render(results: &Results) -> String {
     }
     if !results.held.is_empty() {
         rows(&mut text, "resident memory", &MEMORY_COLUMNS, memory_rows(results));
+    }
+    let goals = targets::all(results).into_iter().filter(|target| target.measured.is_some()).map(|target| {
+        let reached = if target.reached() == Some(true) { "yes" } else { "no" };
+        vec![target.what.clone(), figure(target.at_most), target.measured.map_or_else(dash, figure), reached.into()]
+    });
+    let goals: Vec<Vec<String>> = goals.collect();
+    if !goals.is_empty() {
+        rows(&mut text, "goals that this run measured", &GOAL_COLUMNS, goals);
     }
     for skipped in &results.skipped {
         line(&mut text, &format!("left out: {}, {}: {}", skipped.contender.name(), skipped.what, skipped.why));
@@ -38,45 +47,64 @@ pub(crate) fn title(work: Work) -> String {
     format!("{work}: {what}")
 }
 
-pub(crate) const COLUMNS: [&str; 13] = [
+pub(crate) const COLUMNS: [&str; 18] = [
     "conns",
     "contender",
     "cpu us",
     "ratio",
     "per s",
     "core %",
+    "load %",
     "p50",
-    "p99",
-    "half: cpu us",
-    "ratio",
+    "p90",
     "p99",
     "p99.9",
+    "half: cpu us",
+    "ratio",
+    "p50",
+    "p99",
+    "p99.9",
+    "added p99",
     "RSS MB",
 ];
 pub(crate) const PROBE_COLUMNS: [&str; 11] =
     ["scene", "who answers", "p50", "p90", "p99", "p99.9", "max", "missed", "not 200", "core %", "queue"];
-pub(crate) const MEMORY_COLUMNS: [&str; 6] =
-    ["contender", "idle MB", "idle CPU %", "KiB per idle connection", "MB with streams", "connections, streams"];
+pub(crate) const GOAL_COLUMNS: [&str; 4] = ["goal", "at most", "measured", "reached"];
+pub(crate) const MEMORY_COLUMNS: [&str; 7] = [
+    "contender",
+    "idle MB",
+    "of it anonymous",
+    "idle CPU %",
+    "KiB per idle connection",
+    "MB with streams",
+    "connections, streams",
+];
 
 /// One contender at one load. Latencies in milliseconds.
 pub(crate) fn cell_row(results: &Results, cell: &Cell) -> Vec<String> {
     let beside = results.beside(cell);
     let half = cell.half.as_ref();
     let half_of = |pick: fn(&Run) -> f64| half.map_or_else(dash, |run| figure(pick(run)));
+    let (run, direct) = (&cell.closed, cell.contender == Contender::Direct);
     vec![
         cell.connections.to_string(),
         named(cell),
-        cpu(Some(&cell.closed)),
-        ratio(Some(&cell.closed), beside.map(|other| &other.closed)),
-        format!("{:.0}", cell.closed.per_second),
-        share(cell.contender, cell.closed.cpu_share),
-        figure(cell.closed.latency_ms.p50),
-        figure(cell.closed.latency_ms.p99),
+        cpu(Some(run)),
+        ratio(Some(run), beside.map(|other| &other.closed)),
+        format!("{:.0}", run.per_second),
+        if direct { dash() } else { format!("{:.0}", run.cpu_share * 100.0) },
+        format!("{:.0}", run.load_share * 100.0),
+        figure(run.latency_ms.p50),
+        figure(run.latency_ms.p90),
+        figure(run.latency_ms.p99),
+        figure(run.latency_ms.p999),
         cpu(half),
         ratio(half, beside.and_then(|other| other.half.as_ref())),
+        half_of(|run| run.latency_ms.p50),
         half_of(|run| run.latency_ms.p99),
         half_of(|run| run.latency_ms.p999),
-        if cell.contender == Contender::Direct { dash() } else { format!("{:.1}", cell.closed.rss_mb) },
+        results.added_p99(cell).map_or_else(dash, figure),
+        if direct { dash() } else { format!("{:.1}", run.rss_mb) },
     ]
 }
 
@@ -105,6 +133,7 @@ pub(crate) fn memory_rows(results: &Results) -> Vec<Vec<String>> {
         vec![
             held.contender.name().to_owned(),
             format!("{:.1}", held.idle_mb),
+            format!("{:.1}", held.idle_anonymous_mb),
             format!("{:.1}", held.idle_cpu_percent),
             held.kib_per_idle.map_or_else(|| held.notes.join("; "), |kib| format!("{kib:.1}")),
             held.streams_mb.map_or_else(|| held.notes.join("; "), |mb| format!("{mb:.0}")),
@@ -122,6 +151,9 @@ pub(crate) fn heading(results: &Results) -> String {
         &mut text,
         &format!("{} x {}, {} MB, Linux {}", machine.core_count, machine.cpu, machine.memory_mb, machine.kernel),
     );
+    if !machine.own_network {
+        line(&mut text, "on the host's own loopback: no network namespace of its own was to be had");
+    }
     let cores = machine.cores;
     line(
         &mut text,
@@ -130,9 +162,11 @@ pub(crate) fn heading(results: &Results) -> String {
             cores.proxy.0, cores.backend.0, cores.generator.0, cores.prober.0, results.rounds, results.seconds
         ),
     );
+    line(&mut text, &strangers(results));
     for entrant in &results.entrants {
-        let words = entrant.missing.as_deref().or(entrant.version.as_deref()).unwrap_or("the backend itself");
-        line(&mut text, &format!("  {:<10} {words}", entrant.contender.name()));
+        let unsaid = if entrant.contender == Contender::Direct { "the backend itself" } else { "version unknown" };
+        let words = entrant.missing.as_deref().or(entrant.version.as_deref()).unwrap_or(unsaid);
+        line(&mut text, &format!("  {:<11} {words}", entrant.contender.name()));
     }
     if let Some(reference) = results.reference {
         line(
@@ -143,7 +177,17 @@ pub(crate) fn heading(results: &Results) -> String {
     text
 }
 
-/// A cross marks a run in which something failed or was never answered.
+/// How quiet it was: figures from a busy machine are worth less, and must not hide it.
+pub(crate) fn strangers(results: &Results) -> String {
+    let (middle, worst) = results.foreign();
+    format!(
+        "other processes used {:.0} % of the machine meanwhile (median of the runs; {:.0} % at worst)",
+        middle * 100.0,
+        worst * 100.0
+    )
+}
+
+/// A note marks a run in which something failed or was never answered.
 fn named(cell: &Cell) -> String {
     let name = cell.contender.name();
     let half = cell.half.as_ref().map_or(0, |half| half.failures + half.unanswered);
@@ -164,14 +208,11 @@ fn ratio(run: Option<&Run>, other: Option<&Run>) -> String {
     }
 }
 
-fn share(contender: Contender, share: f64) -> String {
-    if contender == Contender::Direct { dash() } else { format!("{:.0}", share * 100.0) }
-}
-
 /// Three digits that matter.
-fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     match value {
-        small if small < 10.0 => format!("{small:.2}"),
+        // An added latency may be below nothing: noise, and shown as it is.
+        small if small.abs() < 10.0 => format!("{small:.2}"),
         middle if middle < 100.0 => format!("{middle:.1}"),
         large => format!("{large:.0}"),
     }
@@ -189,16 +230,24 @@ fn line(text: &mut String, words: &str) {
 /// A title and aligned columns: words to the left, figures to the right.
 fn rows(text: &mut String, title: &str, columns: &[&str], rows: Vec<Vec<String>>) {
     line(text, &format!("\n{title}"));
+    let (columns, rows) = filled(columns, &rows);
     let head: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
     let all: Vec<&Vec<String>> = std::iter::once(&head).chain(&rows).collect();
     let widths: Vec<usize> =
         (0..columns.len()).map(|at| all.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
     for row in all {
         let mut words = String::new();
-        for ((word, width), column) in row.iter().zip(&widths).zip(columns) {
-            let left = ["contender", "scene", "who answers"].contains(column);
+        for ((word, width), column) in row.iter().zip(&widths).zip(&columns) {
+            let left = ["contender", "goal", "scene", "who answers"].contains(column);
             let _ = if left { write!(words, "{word:<width$}  ") } else { write!(words, "{word:>width$}  ") };
         }
         line(text, words.trim_end());
     }
+}
+
+/// Without the columns in which nobody has a figure.
+pub(crate) fn filled<'a>(columns: &[&'a str], rows: &[Vec<String>]) -> (Vec<&'a str>, Vec<Vec<String>>) {
+    let kept: Vec<usize> = (0..columns.len()).filter(|at| rows.iter().any(|row| row[*at] != dash())).collect();
+    let pick = |row: &Vec<String>| kept.iter().map(|at| row[*at].clone()).collect();
+    (kept.iter().map(|at| columns[*at]).collect(), rows.iter().map(pick).collect())
 }

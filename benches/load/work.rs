@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// 60 bytes each, as a small model's question and answer are.
 pub(crate) const QUESTION: &[u8; 60] = br#"{"instances":[[5.1,3.5,1.4,0.2]],"model":"iris","version":1}"#;
@@ -18,7 +18,7 @@ pub(crate) const TOKEN_INTERVAL_MS: u64 = 20;
 pub(crate) const TOKEN_MARK: &[u8] = b"{\"at\":";
 pub(crate) const GRPC_PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
 
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Work {
     /// POST of 60 bytes of JSON, 60 bytes back

@@ -26,8 +26,8 @@ pub(super) fn start(place: &Place<'_>) -> io::Result<Standing> {
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"]).arg(&file);
     let process = Process::start(command, place.core, &place.folder.join("envoy.log"))?;
     let probes = vec![
-        ProbeTarget { label: "envoy, in the worker", address: probes, path: "/health" },
-        ProbeTarget { label: "envoy, admin thread", address: admin, path: "/ready" },
+        ProbeTarget { label: "envoy, in the worker", address: probes, path: "/health", headers: "" },
+        ProbeTarget { label: "envoy, admin thread", address: admin, path: "/ready", headers: "" },
     ];
     Ok(Standing { process: Some(process), traffic, grpc: traffic, probes })
 }

@@ -44,6 +44,6 @@ backend model-h2
     let mut command = Command::new(find("haproxy").map_err(io::Error::other)?);
     command.arg("-db").arg("-f").arg(&file);
     let process = Process::start(command, place.core, &place.folder.join("haproxy.log"))?;
-    let probes = vec![ProbeTarget { label: "haproxy, monitor-uri", address: probes, path: "/health" }];
+    let probes = vec![ProbeTarget { label: "haproxy, monitor-uri", address: probes, path: "/health", headers: "" }];
     Ok(Standing { process: Some(process), traffic, grpc, probes })
 }

@@ -8,6 +8,7 @@ mod envoy;
 mod haproxy;
 mod nginx;
 mod probegate;
+mod queue_proxy;
 
 use std::fs;
 use std::io;
@@ -18,7 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, nanos};
 use crate::exchange::{self, Exchange};
@@ -30,7 +31,7 @@ use crate::work::Work;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const START_POLL: Duration = Duration::from_millis(25);
 
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 #[value(rename_all = "kebab-case")]
 pub(crate) enum Contender {
@@ -46,11 +47,13 @@ pub(crate) enum Contender {
     Haproxy,
     /// Envoy, one worker
     Envoy,
+    /// Knative's queue-proxy, one core, its default metrics on
+    QueueProxy,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Direct, Self::Probegate, Self::Nginx, Self::Nginx64, Self::Haproxy, Self::Envoy];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Direct, Self::Probegate, Self::Nginx, Self::Nginx64, Self::Haproxy, Self::Envoy, Self::QueueProxy];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -60,6 +63,7 @@ impl Contender {
             Self::Nginx64 => "nginx64",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
+            Self::QueueProxy => "queue-proxy",
         }
     }
 
@@ -80,6 +84,7 @@ impl Contender {
             Self::Nginx | Self::Nginx64 => find("nginx").err(),
             Self::Haproxy => find("haproxy").err(),
             Self::Envoy => envoy::binary().err(),
+            Self::QueueProxy => queue_proxy::binary().err(),
         }
     }
 
@@ -87,6 +92,7 @@ impl Contender {
     pub(crate) fn version(self) -> Option<String> {
         let (program, flag) = match self {
             Self::Direct => return None,
+            Self::QueueProxy => return queue_proxy::version(),
             Self::Probegate => (probegate::binary().ok()?, "--version"),
             Self::Nginx | Self::Nginx64 => (find("nginx").ok()?, "-v"),
             Self::Haproxy => (find("haproxy").ok()?, "-v"),
@@ -96,8 +102,12 @@ impl Contender {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-        // Envoy begins with the path of itself.
-        Some(line.rsplit_once("  ").map_or(line, |(_, rest)| rest).to_owned())
+        Some(match self {
+            // Its path, `version:` and a commit, then what people call its version.
+            Self::Envoy => format!("Envoy {}", line.split('/').rev().nth(3).unwrap_or(line)),
+            Self::Nginx | Self::Nginx64 => line.replace("nginx version: ", ""),
+            _ => line.split(" - ").next().unwrap_or(line).to_owned(),
+        })
     }
 
     /// Starts it in front of `backend` and waits until it answers.
@@ -109,6 +119,7 @@ impl Contender {
             Self::Nginx64 => nginx::start(place, 64),
             Self::Haproxy => haproxy::start(place),
             Self::Envoy => envoy::start(place),
+            Self::QueueProxy => queue_proxy::start(place),
         }
         .map_err(|error| format!("{} did not start: {error}", self.name()))?;
         standing
@@ -153,6 +164,8 @@ pub(crate) struct ProbeTarget {
     pub(crate) label: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) path: &'static str,
+    /// Header lines beside the kubelet's own, each with its line end.
+    pub(crate) headers: &'static str,
 }
 
 impl Standing {

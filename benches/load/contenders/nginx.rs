@@ -70,6 +70,6 @@ http {{
     // Its compiled-in log opens before the file is read; `-e` keeps it in our folder.
     command.arg("-p").arg(place.folder).arg("-c").arg(&file).arg("-e").arg(place.folder.join("nginx.error.log"));
     let process = Process::start(command, place.core, &place.folder.join("nginx.log"))?;
-    let probes = vec![ProbeTarget { label: "nginx, in the worker", address: probes, path: "/health" }];
+    let probes = vec![ProbeTarget { label: "nginx, in the worker", address: probes, path: "/health", headers: "" }];
     Ok(Standing { process: Some(process), traffic, grpc, probes })
 }

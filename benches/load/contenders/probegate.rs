@@ -67,7 +67,7 @@ degrade = ["memory", "disk", "queue", "sidecar"]
     let mut command = Command::new(binary().map_err(io::Error::other)?);
     command.arg("run").arg("-c").arg(&file);
     let process = Process::start(command, place.core, &place.folder.join("probegate.log"))?;
-    let probes = vec![ProbeTarget { label: "probegate, probe thread", address: probes, path: "/health" }];
+    let probes = vec![ProbeTarget { label: "probegate, probe thread", address: probes, path: "/health", headers: "" }];
     Ok(Standing { process: Some(process), traffic, grpc: traffic, probes })
 }
 

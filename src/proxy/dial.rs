@@ -66,7 +66,8 @@ pub(super) async fn http2(worker: &Worker, to: Picked, within: Duration) -> Resu
     Ok((slot.install(sender, worker.now()), true))
 }
 
-async fn connect(worker: &Worker, to: Picked, within: Duration) -> Result<TcpStream, Reason> {
+/// A new connection, whatever is to be spoken on it.
+pub(super) async fn connect(worker: &Worker, to: Picked, within: Duration) -> Result<TcpStream, Reason> {
     let stream = match timeout(within, TcpStream::connect(to.address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {

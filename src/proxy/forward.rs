@@ -83,8 +83,9 @@ impl Ticket {
         Self { conn: Rc::clone(conn), began, code: 0, _place: place, flight, sharing, tunnel: false, settled: None }
     }
 
-    fn answered(&mut self, code: StatusCode) {
-        self.code = code.as_u16();
+    /// The head came.
+    pub(super) fn answered(&mut self, code: u16) {
+        self.code = code;
         let now = self.conn.worker.now();
         let counters = self.conn.worker.counters();
         counters.progress(now);
@@ -92,8 +93,24 @@ impl Ticket {
         counters.answered(self.code, now.since(self.began));
     }
 
+    /// A part of the answer passed; `substance`: it was more than a sign that the connection is open.
+    pub(super) fn passed(&self, bytes: usize, substance: bool) {
+        let worker = &self.conn.worker;
+        if substance {
+            let now = worker.now();
+            worker.counters().progress(now);
+            worker.counters().flights().moved(self.flight, now);
+        }
+        worker.counters().sent(bytes);
+    }
+
+    /// When the request came.
+    pub(super) const fn began(&self) -> Time {
+        self.began
+    }
+
     /// It ended whole.
-    fn finish(mut self, now: Time) {
+    pub(super) fn finish(mut self, now: Time) {
         self.settled = Some(now);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);
@@ -107,7 +124,7 @@ impl Ticket {
     }
 
     /// From now on it is a tunnel: its silence says nothing.
-    fn becomes_tunnel(&mut self) {
+    pub(super) fn becomes_tunnel(&mut self) {
         self.tunnel = true;
         self.conn.worker.counters().flights().becomes_tunnel(&mut self.flight);
     }
@@ -150,15 +167,9 @@ impl Drop for Ticket {
 }
 
 impl Exchange {
-    /// A frame of the answer passed; `substance`: it was more than a sign that the connection is open.
+    /// See [`Ticket::passed`].
     pub(super) fn passed(&self, bytes: usize, substance: bool) {
-        let worker = &self.ticket.conn.worker;
-        if substance {
-            let now = worker.now();
-            worker.counters().progress(now);
-            worker.counters().flights().moved(self.ticket.flight, now);
-        }
-        worker.counters().sent(bytes);
+        self.ticket.passed(bytes, substance);
     }
 
     /// The answer's last byte was read: the connection is free for the next.
@@ -206,7 +217,7 @@ fn answer(
     lease: Lease,
     client: Option<(Tunnel, OnUpgrade)>,
 ) -> Result<Response<Answer>, Reason> {
-    ticket.answered(response.status());
+    ticket.answered(response.status().as_u16());
     let Some((tunnel, client)) = client else {
         headers::prepare_response(response.headers_mut());
         let substance = Substance::of(response.headers());
@@ -244,9 +255,9 @@ async fn exchange(
     began: Time,
 ) -> Result<(Response<Incoming>, Lease), Reason> {
     let worker = &conn.worker;
-    let mut picked = match pick(conn, &request, None) {
+    let mut picked = match pick(conn, request.uri().path(), None) {
         Some(picked) => picked,
-        None => Box::pin(await_upstream(conn, &request, Reason::NoUpstream, limits, began)).await?,
+        None => Box::pin(await_upstream(conn, request.uri().path(), Reason::NoUpstream, limits, began)).await?,
     };
     let mut second = false;
     loop {
@@ -273,11 +284,11 @@ async fn exchange(
                 };
             }
             Err(reason) => {
-                let other = if second { None } else { pick(conn, &request, Some(address)) };
+                let other = if second { None } else { pick(conn, request.uri().path(), Some(address)) };
                 second = true;
                 picked = match other {
                     Some(other) => other,
-                    None => Box::pin(await_upstream(conn, &request, reason, limits, began)).await?,
+                    None => Box::pin(await_upstream(conn, request.uri().path(), reason, limits, began)).await?,
                 };
             }
         }
@@ -293,9 +304,9 @@ async fn exchange_shared(
     began: Time,
 ) -> Result<(Response<Incoming>, Lease), Reason> {
     let worker = &conn.worker;
-    let mut picked = match pick(conn, &request, None) {
+    let mut picked = match pick(conn, request.uri().path(), None) {
         Some(picked) => picked,
-        None => Box::pin(await_upstream(conn, &request, Reason::NoUpstream, limits, began)).await?,
+        None => Box::pin(await_upstream(conn, request.uri().path(), Reason::NoUpstream, limits, began)).await?,
     };
     let (mut second, mut retried) = (false, false);
     loop {
@@ -306,11 +317,11 @@ async fn exchange_shared(
             None => match Box::pin(dial::http2(worker, picked, limits.connect_timeout)).await {
                 Ok(dialled) => dialled,
                 Err(reason) => {
-                    let other = if second { None } else { pick(conn, &request, Some(picked.address)) };
+                    let other = if second { None } else { pick(conn, request.uri().path(), Some(picked.address)) };
                     second = true;
                     picked = match other {
                         Some(other) => other,
-                        None => Box::pin(await_upstream(conn, &request, reason, limits, began)).await?,
+                        None => Box::pin(await_upstream(conn, request.uri().path(), reason, limits, began)).await?,
                     };
                     continue;
                 }
@@ -335,24 +346,24 @@ async fn exchange_shared(
 }
 
 /// Nobody is there. While the request may be held, the model server may be on its way back: not a byte was sent.
-async fn await_upstream(
+pub(super) async fn await_upstream(
     conn: &Conn,
-    request: &Request<Upload>,
+    path: &str,
     reason: Reason,
     limits: Limits,
     began: Time,
 ) -> Result<Picked, Reason> {
     let nobody = matches!(reason, Reason::NoUpstream | Reason::UpstreamRefused);
     while nobody && admission::pause(conn, began, limits.hold).await {
-        if let Some(picked) = pick(conn, request, None) {
+        if let Some(picked) = pick(conn, path, None) {
             return Ok(picked);
         }
     }
     Err(reason)
 }
 
-fn pick(conn: &Conn, request: &Request<Upload>, except: Option<SocketAddr>) -> Option<Picked> {
-    conn.worker.shared.setup.load().upstreams.pick(request.uri().path().as_bytes(), except)
+pub(super) fn pick(conn: &Conn, path: &str, except: Option<SocketAddr>) -> Option<Picked> {
+    conn.worker.shared.setup.load().upstreams.pick(path.as_bytes(), except)
 }
 
 /// The same request once more, if doing it twice is doing it once (RFC 9110, 9.2.2) and it has no body. Model

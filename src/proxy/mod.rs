@@ -18,6 +18,7 @@ mod durations;
 mod flights;
 mod forward;
 mod headers;
+mod http1;
 mod pool;
 mod refusal;
 mod request;

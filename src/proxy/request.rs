@@ -36,7 +36,7 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
     let place = match admission::at_once(shared.passage(), &terms) {
         Some(place) => place,
         // Boxed: rare, and its state would make every connection's larger.
-        None => match Box::pin(wait(&conn, &terms, &request)).await {
+        None => match Box::pin(wait(&conn, &terms, weight(&request))).await {
             Ok(place) => place,
             Err(reason) => return Ok(refusal(&conn, reason, from)),
         },
@@ -95,11 +95,15 @@ fn probe(conn: &Conn, request: &Request<Incoming>) -> Option<Response<Bytes>> {
     probes.answer(request.method(), request.uri(), request.headers(), conn.peer)
 }
 
+fn weight(request: &Request<Incoming>) -> u64 {
+    request.body().size_hint().exact().unwrap_or(limits::TRAFFIC_BUFFER_BYTES_MAX as u64)
+}
+
 /// Waits for admission where that is allowed, and counts a request that gets none.
-async fn wait(conn: &Rc<Conn>, terms: &Terms, request: &Request<Incoming>) -> Result<Option<Place>, Reason> {
+/// `bytes`: what its body will weigh.
+pub(super) async fn wait(conn: &Rc<Conn>, terms: &Terms, bytes: u64) -> Result<Option<Place>, Reason> {
     let mut waiting = Waiting { conn, ended: Some(Reason::ClientGone) };
     conn.enter();
-    let bytes = request.body().size_hint().exact().unwrap_or(limits::TRAFFIC_BUFFER_BYTES_MAX as u64);
     let admitted = admission::wait(conn, terms, bytes).await;
     waiting.ended = admitted.as_ref().err().copied();
     admitted

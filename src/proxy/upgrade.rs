@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::task::spawn_local;
@@ -27,14 +27,22 @@ pub(super) fn tunnel(ticket: Ticket, client: OnUpgrade, upstream: OnUpgrade) {
             ticket.fail(Reason::UpstreamAborted);
             return;
         };
-        // How a tunnel ends is its protocol's business: a reset is an end like any other.
-        let worker = &ticket.conn.worker;
-        let mut client = Metered { io: TokioIo::new(client), worker, side: Side::Client };
-        let mut upstream = Metered { io: TokioIo::new(upstream), worker, side: Side::Upstream };
-        let (sent, received) = copy_bidirectional(&mut client, &mut upstream).await.unwrap_or_default();
-        tracing::trace!(sent, received, "tunnel ended");
+        relay(&ticket.conn.worker, TokioIo::new(client), TokioIo::new(upstream)).await;
         ticket.finish_tunnel();
     });
+}
+
+/// Bytes both ways until both are done, or either breaks. How a tunnel ends is its protocol's business: a reset
+/// is an end like any other.
+pub(super) async fn relay<C, U>(worker: &Worker, client: C, upstream: U)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut client = Metered { io: client, worker, side: Side::Client };
+    let mut upstream = Metered { io: upstream, worker, side: Side::Upstream };
+    let (sent, received) = copy_bidirectional(&mut client, &mut upstream).await.unwrap_or_default();
+    tracing::trace!(sent, received, "tunnel ended");
 }
 
 /// Who is at the other end.
@@ -45,13 +53,13 @@ enum Side {
 }
 
 /// One end of a tunnel, counting what comes out of it.
-struct Metered<'a> {
-    io: TokioIo<Upgraded>,
+struct Metered<'a, IO> {
+    io: IO,
     worker: &'a Worker,
     side: Side,
 }
 
-impl AsyncRead for Metered<'_> {
+impl<IO: AsyncRead + Unpin> AsyncRead for Metered<'_, IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
@@ -67,7 +75,7 @@ impl AsyncRead for Metered<'_> {
     }
 }
 
-impl AsyncWrite for Metered<'_> {
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Metered<'_, IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }

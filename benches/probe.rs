@@ -20,7 +20,7 @@ use probegate::clock::Clock;
 use probegate::config::ShowDetails;
 use probegate::engine::{
     CheckId, CheckPlan, CheckState, CheckView, DrainPhase, DrainView, Gate, GateMember, GateView, InstancePhase,
-    InstanceView, Member, Plan, Scope, Snapshot, Status, Time,
+    InstanceView, Member, ModelState, ModelView, Plan, Scope, Snapshot, Status, Time,
 };
 use probegate::publish::Published;
 use probegate::telemetry::{CheckLabels, CheckResultLabels, CheckTypeLabels, Telemetry};
@@ -269,6 +269,7 @@ fn snapshot() -> Snapshot {
         groups: [].into(),
         backends: [].into(),
         instance: InstanceView { number: 1, phase: InstancePhase::Started, since: Time::ZERO, budget_until: None },
+        model: ModelView { state: ModelState::Ready, since: Time::ZERO, reason: String::new(), busy_until: None },
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
         disabled_since: None,
         trial: false,

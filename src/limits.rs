@@ -133,6 +133,8 @@ pub const METRICS_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
 /// A secret is a line, or a key of a few. It is read where the checks run, so no device and no flood.
 pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// A chain of certificates is some kilobytes, a bundle of authorities some hundred.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Watches die when the kubelet swaps the symlink; looking is exact and cheap.
 pub const RELOAD_POLL: Duration = Duration::from_secs(2);
 
@@ -164,10 +166,21 @@ pub const STOP_GRACE: Duration = Duration::from_millis(1500);
 pub const LOG_QUEUE: usize = 8192;
 /// At the end the log gets this long to be read.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// Lines of the access log that wait for a slow reader of standard output; more are dropped and counted.
+pub const ACCESS_LOG_QUEUE: usize = 2048;
+/// Of a path, or of a request's own id, so much is shown in the access log.
+pub const ACCESS_LOG_PATH_BYTES_MAX: usize = 2048;
+pub const ACCESS_LOG_ID_BYTES_MAX: usize = 128;
 /// The transition ring's file is rotated at this size; with the one before it, twice as much is kept.
 pub const RING_BYTES_MAX: u64 = 256 * 1024;
 /// Transitions that wait for a slow disk; more are not written.
 pub const RING_QUEUE: usize = 1024;
+/// A trace ends at this size: some eight hours of a server with one progress check.
+pub const TRACE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Lines of a trace that wait for a slow disk; one more ends it.
+pub const TRACE_QUEUE: usize = 4096;
+/// A trace is on its disk after so much quiet, in case the process is killed.
+pub const TRACE_FLUSH: Duration = Duration::from_millis(100);
 
 // Traffic.
 
@@ -203,6 +216,10 @@ pub const H2_CLIENT_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const H2_UPSTREAM_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// A client connection that was told to end has so long to say its last.
 pub const H2_LAST_WORDS: Duration = Duration::from_secs(1);
+/// HTTP/2 connections of one worker to one address: so many times the streams that the model server takes on each.
+pub const H2_UPSTREAM_CONNECTIONS_MAX: usize = 64;
+/// A new HTTP/2 connection waits so long for the model server to say how many streams it takes.
+pub const H2_SETTINGS_WAIT: Duration = Duration::from_millis(100);
 /// A request that waits for a model server whose port is closed looks again this often.
 pub const HOLD_STEP: Duration = Duration::from_millis(100);
 /// How long a request waits in a queue that does not say: longer, and its client has given up.
@@ -220,12 +237,19 @@ pub const STALL_AFTER: Duration = Duration::from_secs(60);
 /// After this much silence the counter is read once more, so that it is known what it said when silence began.
 pub const STALL_LOOK: Duration = Duration::from_millis(500);
 /// What clients gave up on excuses silence for at most so long after the last sign of life. Seen on real
-/// servers: up to 58 s after 20 s at three times the capacity.
-pub const ABANDONED_WORK_MAX: Duration = Duration::from_secs(120);
-/// What one answer takes a server that has not given any yet.
+/// servers: up to 58 s after 20 s at three times the capacity; five times the capacity on a machine that becomes
+/// three times slower leaves less than this.
+pub const ABANDONED_WORK_MAX: Duration = Duration::from_secs(300);
+/// A starved machine may work off what was given up so many times slower than it answered before.
+pub const ABANDONED_SLACK: u32 = 3;
+/// At least so many answers to requests that came after the last that was given up show that nothing is left over.
+pub const BACKLOG_ANSWERS: u64 = 3;
+/// What one answer may take a server that has not given any yet.
 pub const ABANDONED_PACE: Duration = Duration::from_secs(30);
 /// With nobody waiting for so long, answers that were owed are forgotten.
 pub const OWED_IDLE: Duration = Duration::from_secs(60);
+/// Requests that wait for so long, or were shed within it, make a server saturated in the report.
+pub const SATURATED_FOR: Duration = Duration::from_secs(1);
 /// A worker beats four times a second; one that is silent for so long saw no byte, whoever sent it.
 pub const WORKER_SILENCE: Duration = Duration::from_secs(2);
 /// A hang that nobody restarts and nobody waits for any more is tried again after this.
@@ -245,6 +269,25 @@ pub const GOLDEN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const GOLDEN_CASES_MAX: usize = 1000;
 /// A file of cases is at most so long.
 pub const GOLDEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+// Passive evidence about single upstream addresses.
+
+/// Envoy's number (`consecutive_5xx`): fewer are bad luck.
+pub const PASSIVE_CONSECUTIVE_FAILURES: u32 = 5;
+/// Fewer than half of the answers good is no bad luck.
+pub const PASSIVE_MIN_SUCCESS_PERMILLE: u32 = 500;
+/// Looked back on.
+pub const PASSIVE_WINDOW: Duration = Duration::from_secs(30);
+/// Fewer requests than this in the window say nothing about a share.
+pub const PASSIVE_MIN_REQUESTS: u32 = 20;
+/// A first ejection: a third of Envoy's, for its end is a single request here and not full traffic.
+pub const PASSIVE_BASE_EJECTION: Duration = Duration::from_secs(10);
+/// Envoy's bound (`max_ejection_time`).
+pub const PASSIVE_MAX_EJECTION: Duration = Duration::from_secs(300);
+/// With more than half of the addresses out, the rest would carry more than twice their load.
+pub const PASSIVE_MAX_EJECTED_PERMILLE: u32 = 500;
+/// An address on trial that nobody tries goes by its check after this.
+pub const PASSIVE_PROBATION: Duration = Duration::from_secs(10);
 
 // Outcomes.
 

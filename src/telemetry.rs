@@ -32,9 +32,13 @@ pub struct Telemetry {
     pub probe_requests: Family<ProbeLabels, Counter>,
     pub probe_duration: Family<GateLabels, Histogram>,
     pub upstream_up: Family<UpstreamLabels, Gauge>,
+    pub upstream_ejections: Family<EjectionLabels, Counter>,
     pub stall_seconds: FloatGauge,
     pub draining: Gauge,
     pub config_last_reload_successful: Gauge,
+    /// Without a series where the traffic listener speaks no TLS.
+    pub tls_last_reload_successful: Family<NoLabels, Gauge>,
+    pub tls_not_after: Family<NoLabels, FloatGauge>,
     pub model_degraded: Gauge,
     /// Without a series until a golden check has spoken.
     pub model_accuracy: Family<NoLabels, FloatGauge>,
@@ -83,6 +87,12 @@ pub struct UpstreamLabels {
     pub address: String,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct EjectionLabels {
+    pub address: String,
+    pub reason: &'static str,
+}
+
 impl Telemetry {
     pub fn new() -> Self {
         let all = Self {
@@ -102,9 +112,12 @@ impl Telemetry {
                 ])
             }),
             upstream_up: Family::default(),
+            upstream_ejections: Family::default(),
             stall_seconds: FloatGauge::default(),
             draining: Gauge::default(),
             config_last_reload_successful: Gauge::default(),
+            tls_last_reload_successful: Family::default(),
+            tls_not_after: Family::default(),
             model_degraded: Gauge::default(),
             model_accuracy: Family::default(),
         };
@@ -129,6 +142,11 @@ impl Telemetry {
         r.register("probegate_probe_duration_seconds", "Time to answer a probe", self.probe_duration.clone());
         r.register("probegate_upstream_up", "1 while traffic may go to the address", self.upstream_up.clone());
         r.register(
+            "probegate_upstream_ejections",
+            "Times that real requests put the address out of rotation, by why",
+            self.upstream_ejections.clone(),
+        );
+        r.register(
             "probegate_stall_seconds",
             "How long work has been pending without progress",
             self.stall_seconds.clone(),
@@ -138,6 +156,16 @@ impl Telemetry {
             "probegate_config_last_reload_successful",
             "0 while the file on disk is one that was refused",
             self.config_last_reload_successful.clone(),
+        );
+        r.register(
+            "probegate_tls_last_reload_successful",
+            "0 while the certificate files on disk are ones that were refused",
+            self.tls_last_reload_successful.clone(),
+        );
+        r.register(
+            "probegate_tls_certificate_not_after_timestamp_seconds",
+            "Unix time at which the traffic listener's certificate expires",
+            self.tls_not_after.clone(),
         );
         r.register("model_accuracy", "Share of golden requests answered right", self.model_accuracy.clone());
         r.register("model_degraded", "1 while the model serves with a degraded check", self.model_degraded.clone());

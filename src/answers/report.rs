@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::engine::{
-    BackendView, Cause, Changed, CheckId, CheckView, DrainPhase, Evidence, Gate, GateView, GroupView, Level, Scope,
-    Snapshot, Time, Transition,
+    self, BackendView, Cause, Changed, CheckId, CheckView, DrainPhase, Ejections, Evidence, Gate, GateView, GroupView,
+    Level, Scope, Snapshot, Time, Transition,
 };
 
 /// Everything that is known at one moment.
@@ -26,6 +26,9 @@ pub struct Report {
     pub groups: Vec<Group>,
     pub upstreams: Vec<Upstream>,
     pub instance: Instance,
+    /// The model server in one word.
+    #[serde(default)]
+    pub model: Model,
     pub drain: Drain,
     /// Taken out of rotation by hand, since.
     pub disabled_since: Option<String>,
@@ -141,8 +144,16 @@ pub struct Group {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Upstream {
     pub address: String,
+    /// Whether any request may go there.
     pub enabled: bool,
+    /// `up`, `down` (its own check holds it shut), `probation` (one request at a time) or `ejected`.
+    pub state: String,
     pub since: String,
+    /// Why; empty while nothing speaks against it.
+    pub reason: String,
+    pub next: Option<Next>,
+    /// Times that real requests put it out, whatever the cause.
+    pub ejections: u64,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -152,6 +163,17 @@ pub struct Instance {
     pub phase: String,
     pub since: String,
     pub budget_until: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Model {
+    /// `loading`, `ready`, `saturated`, `degraded`, `stalled` or `dead`.
+    pub state: String,
+    pub since: String,
+    /// Empty when ready.
+    pub reason: String,
+    /// Until when work that its clients gave up on may keep it silent, while it may: until then silence is no hang.
+    pub busy_until: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -266,6 +288,12 @@ impl Report {
                 since: t(snapshot.instance.since),
                 budget_until: snapshot.instance.budget_until.map(t),
             },
+            model: Model {
+                state: snapshot.model.state.as_str().to_owned(),
+                since: t(snapshot.model.since),
+                reason: snapshot.model.reason.clone(),
+                busy_until: snapshot.model.busy_until.map(t),
+            },
             drain: Drain {
                 phase: snapshot.drain.phase.as_str().to_owned(),
                 since: (snapshot.drain.phase != DrainPhase::Serving).then(|| t(snapshot.drain.since)),
@@ -303,9 +331,13 @@ fn gate(snapshot: &Snapshot, gate: Gate, clock: &Clock) -> GateReport {
         status: view.status.as_str().to_owned(),
         since: clock.rfc3339(view.since),
         why: why.collect(),
-        next: view.next.as_ref().map(|next| Next { at: next.at.map(|at| clock.rfc3339(at)), text: next.text.clone() }),
+        next: view.next.as_ref().map(|next| self::next(next, clock)),
         members: members.collect(),
     }
+}
+
+fn next(next: &engine::Next, clock: &Clock) -> Next {
+    Next { at: next.at.map(|at| clock.rfc3339(at)), text: next.text.clone() }
 }
 
 const fn cause(cause: &Cause) -> (&'static str, Option<CheckId>) {
@@ -375,7 +407,16 @@ fn group(view: &GroupView) -> Group {
 }
 
 fn upstream(view: &BackendView, clock: &Clock) -> Upstream {
-    Upstream { address: view.address.clone(), enabled: view.enabled, since: clock.rfc3339(view.since) }
+    let Ejections { consecutive_failures, success_ratio, probation } = view.ejections;
+    Upstream {
+        address: view.address.clone(),
+        enabled: view.enabled,
+        state: view.state.as_str().to_owned(),
+        since: clock.rfc3339(view.since),
+        reason: view.reason.clone(),
+        next: view.next.as_ref().map(|next| self::next(next, clock)),
+        ejections: consecutive_failures + success_ratio + probation,
+    }
 }
 
 fn change(transition: &Transition, clock: &Clock) -> Change {
@@ -383,6 +424,7 @@ fn change(transition: &Transition, clock: &Clock) -> Change {
         Changed::Gate(gate) => ("gate", gate.as_str().to_owned()),
         Changed::Check(name) => ("check", name.clone()),
         Changed::Instance(number) => ("instance", number.to_string()),
+        Changed::Upstream(address) => ("upstream", address.clone()),
         Changed::Drain => ("drain", String::new()),
         Changed::Doubt => ("doubt", String::new()),
         Changed::Hand => ("hand", String::new()),

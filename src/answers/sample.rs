@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{
-    BackendView, Cause, CheckId, CheckPlan, CheckState, CheckView, DrainPhase, DrainView, Evidence, Fault, Gate,
-    GateMember, GateView, GroupId, GroupPlan, GroupView, InstancePhase, InstanceView, Level, Member, Plan, ReadyPlan,
-    Scope, Snapshot, Status, Time, Verdict, Why,
+    BackendState, BackendView, Cause, CheckId, CheckPlan, CheckState, CheckView, DrainPhase, DrainView, Ejections,
+    Evidence, Fault, Gate, GateMember, GateView, GroupId, GroupPlan, GroupView, InstancePhase, InstanceView, Level,
+    Member, ModelState, ModelView, Plan, ReadyPlan, Scope, Snapshot, Status, Time, Verdict, Why,
 };
 
 /// `model`, `redis` (both required) and `cache` (degrades): all up.
@@ -170,8 +170,18 @@ fn compose(checks: Vec<CheckView>, fill: impl FnOnce(&mut Plan)) -> Snapshot {
         plan: Arc::new(plan),
         checks: checks.into_iter().map(Arc::new).collect(),
         groups: [].into(),
-        backends: [BackendView { address: "127.0.0.1:8501".into(), enabled: true, since: Time::from_secs(2) }].into(),
+        backends: [BackendView {
+            address: "127.0.0.1:8501".into(),
+            enabled: true,
+            state: BackendState::Up,
+            since: Time::from_secs(2),
+            reason: String::new(),
+            next: None,
+            ejections: Ejections::default(),
+        }]
+        .into(),
         instance: InstanceView { number: 1, phase: InstancePhase::Started, since: Time::ZERO, budget_until: None },
+        model: ModelView { state: ModelState::Ready, since: Time::ZERO, reason: String::new(), busy_until: None },
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
         disabled_since: None,
         trial: false,

@@ -14,8 +14,9 @@ use crate::scrape::Scraper;
 
 /// The kernel shows CPU time in hundredths of a second, whatever it counts in (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
-/// A page that somebody else fetched so lately is as good as a new one.
-const PAGE_AGE: Duration = Duration::from_millis(250);
+/// Always a new page: the engine asks at the moment whose numbers it needs, and with older ones, however fresh, its
+/// verdict would wait for the next attempt.
+const PAGE_AGE: Duration = Duration::ZERO;
 
 pub(super) async fn attempt(spec: &ProgressCheck, scraper: Option<&Scraper>, scene: &Scene) -> Outcome {
     let mut reading = Reading::default();

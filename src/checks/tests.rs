@@ -63,13 +63,16 @@ fn config(kinds: Vec<Kind>) -> Config {
             forwarded_headers: false,
             queue: None,
             hold: None,
+            priority_header: None,
             routes: Vec::new(),
         },
-        log: Log { format: LogFormat::Auto, level: String::new() },
+        tls: None,
+        log: Log { format: LogFormat::Auto, level: String::new(), access: None },
         engine: Arc::new(Plan { checks: plans, ..Plan::default() }),
         checks,
         report_file: None,
         ring_file: None,
+        trace_file: None,
         notify_socket: None,
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::admin::{self, Place, Sidecar};
 use super::terminal::{self, Cell, Paint, Tone};
 use super::{Answer, Failure, Outcome};
-use crate::answers::report::{Change, Check, GateReport, Report};
+use crate::answers::report::{Change, Check, GateReport, Next, Report};
 
 /// Between two looks of `--watch`.
 const LOOK: Duration = Duration::from_secs(1);
@@ -106,8 +106,19 @@ impl View<'_> {
     fn gates(&self) -> String {
         let gates = &self.report.gates;
         let all = [("ready", &gates.ready), ("health", &gates.health), ("startup", &gates.startup)];
-        let rows: Vec<Vec<Cell>> = all.iter().map(|(name, gate)| self.gate(name, gate)).collect();
+        let mut rows: Vec<Vec<Cell>> = all.iter().map(|(name, gate)| self.gate(name, gate)).collect();
+        rows.push(self.model());
         terminal::table(&rows, 2, self.width, self.paint)
+    }
+
+    fn model(&self) -> Vec<Cell> {
+        let model = &self.report.model;
+        vec![
+            ("model".to_owned(), Tone::Bold),
+            (model.state.to_uppercase(), tone(&model.state)),
+            (format!("for {}", self.ago(&model.since)), Tone::Faint),
+            (model.reason.clone(), Tone::Plain),
+        ]
     }
 
     fn gate(&self, name: &str, gate: &GateReport) -> Vec<Cell> {
@@ -117,8 +128,7 @@ impl View<'_> {
             words[0].push_str(&failing);
         }
         if let Some(next) = &gate.next {
-            let when = next.at.as_deref().and_then(|at| self.until(at));
-            words.push(when.map_or_else(|| format!("next: {}", next.text), |when| format!("in {when}: {}", next.text)));
+            words.push(self.next(next));
         }
         vec![
             (name.to_owned(), Tone::Bold),
@@ -209,15 +219,22 @@ impl View<'_> {
         ]
     }
 
+    fn next(&self, next: &Next) -> String {
+        let when = next.at.as_deref().and_then(|at| self.until(at));
+        when.map_or_else(|| format!("next: {}", next.text), |when| format!("in {when}: {}", next.text))
+    }
+
     fn upstreams(&self) -> String {
         let traffic = &self.report.traffic;
         let mut rows: Vec<Vec<Cell>> = Vec::new();
         for upstream in &self.report.upstreams {
-            let (word, tone) = if upstream.enabled { ("open", Tone::Good) } else { ("closed", Tone::Bad) };
+            let next = upstream.next.as_ref().map(|next| self.next(next)).unwrap_or_default();
+            let words = [upstream.reason.as_str(), &next].into_iter().filter(|words| !words.is_empty());
             rows.push(vec![
                 (upstream.address.clone(), Tone::Bold),
-                (word.to_owned(), tone),
+                (upstream.state.clone(), tone(&upstream.state)),
                 (format!("for {}", self.ago(&upstream.since)), Tone::Faint),
+                (words.collect::<Vec<_>>().join("; "), Tone::Plain),
             ]);
         }
         let mut out = terminal::table(&rows, 2, self.width, self.paint);
@@ -266,9 +283,10 @@ impl View<'_> {
 
 fn tone(state: &str) -> Tone {
     match state {
-        "pass" | "up" | "started" | "enabled" | "sure" => Tone::Good,
-        "fail" | "down" | "gone" => Tone::Bad,
-        "warn" | "stale" | "disabled" | "doubt" | "propagating" | "finishing" | "skipped" => Tone::Doubtful,
+        "pass" | "up" | "ready" | "started" | "enabled" | "sure" => Tone::Good,
+        "fail" | "down" | "gone" | "dead" | "stalled" | "ejected" => Tone::Bad,
+        "warn" | "stale" | "saturated" | "degraded" | "disabled" | "doubt" | "propagating" | "finishing"
+        | "skipped" | "probation" => Tone::Doubtful,
         _ => Tone::Plain,
     }
 }

@@ -3,6 +3,8 @@
 //! Every reference is resolved, every duration checked, every default filled in. The engine's own part is
 //! [`crate::engine::Plan`]; `checks[i]` here is what the engine's check `i` does to the world.
 
+mod edge;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use regex::Regex;
 use crate::engine;
 use crate::secret::SecretSource;
 
+pub use edge::*;
+
 /// A whole, valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -23,6 +27,8 @@ pub struct Config {
     pub listen: Listen,
     pub details: Details,
     pub traffic: Traffic,
+    /// TLS on the traffic listener; none: plain HTTP.
+    pub tls: Option<TlsServer>,
     pub log: Log,
     /// The engine's part: lives, groups, gates, drain.
     pub engine: Arc<engine::Plan>,
@@ -30,6 +36,8 @@ pub struct Config {
     pub checks: Vec<CheckSpec>,
     /// Where to write the hang report and the last words, if anywhere (`[report] file`).
     pub report_file: Option<PathBuf>,
+    /// Where what happens to the engine is recorded, if anywhere (`[report] trace`).
+    pub trace_file: Option<PathBuf>,
     /// Where the transition ring survives the sidecar's restart (`[report] ring`).
     pub ring_file: Option<PathBuf>,
     /// The `NOTIFY_SOCKET` to listen on, if a heartbeat check wants it.
@@ -59,7 +67,9 @@ pub struct Backend {
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Algorithm {
+    /// The fewest requests under way for its weight; among equals, by turns.
     #[default]
+    LeastLoaded,
     RoundRobin,
     Random,
     /// By the request's path, FNV.
@@ -137,11 +147,13 @@ pub struct Traffic {
     pub queue: Option<Queue>,
     /// How long a request waits for a model server that starts or is gone. None: it is refused at once.
     pub hold: Option<Duration>,
+    /// Whose number says how far forward in the queue a request stands.
+    pub priority_header: Option<HeaderName>,
     /// Paths with limits of their own, the longest first.
     pub routes: Vec<Route>,
 }
 
-/// A bounded line, first come first served.
+/// A bounded line: by priority, then first come first served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Queue {
     /// Requests that wait at once, over all workers.
@@ -162,22 +174,9 @@ pub struct Route {
     pub queue: Option<Queue>,
     pub hold: Option<Duration>,
     pub first_byte_timeout: Option<Duration>,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Log {
-    pub format: LogFormat,
-    /// A `tracing` filter, as in `info` or `probegate=debug`.
-    pub level: String,
-}
-
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
-    #[default]
-    Auto,
-    Json,
-    Text,
+    /// How long the model server may be silent while such a request is pending, where that is longer than what
+    /// the `progress` check says.
+    pub stall_after: Option<Duration>,
 }
 
 /// What one check does to the world.

@@ -1,7 +1,8 @@
 //! Built-in checks and gates for well-known servers, as readable TOML.
 //!
 //! A preset is a layer below the file. Beside ordinary tables it may hold `[each_model]`, instantiated for every
-//! name in `upstream.models`, and `[no_models]`, which stands in when there is none.
+//! name in `upstream.models`, and `[no_models]`, which stands in when there is none. In an instance `{model}` is the
+//! model's name as one segment of a path, `{name}` the name as it is.
 
 use figment::providers::{Format, Toml};
 use figment::{Profile, Provider};
@@ -13,6 +14,8 @@ use super::raw::KINDS;
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
     pub name: &'static str,
+    /// What else people call it.
+    pub aliases: &'static [&'static str],
     /// The TOML, with its comments.
     pub text: &'static str,
 }
@@ -21,17 +24,38 @@ pub struct Preset {
 pub(crate) const DEFAULT: &str = "generic";
 
 /// Every preset of this build, by name.
-pub const PRESETS: [Preset; 4] = [
-    Preset { name: "fastapi", text: include_str!("presets/fastapi.toml") },
-    Preset { name: "generic", text: include_str!("presets/generic.toml") },
-    Preset { name: "oip-v2", text: include_str!("presets/oip-v2.toml") },
-    Preset { name: "tensorflow-serving", text: include_str!("presets/tensorflow-serving.toml") },
+pub const PRESETS: [Preset; 21] = [
+    preset("bentoml", &["bento"], include_str!("presets/bentoml.toml")),
+    preset("fastapi", &["asgi", "uvicorn"], include_str!("presets/fastapi.toml")),
+    preset("flask", &["gunicorn", "wsgi"], include_str!("presets/flask.toml")),
+    preset("generic", &[], include_str!("presets/generic.toml")),
+    preset("kserve-v1", &["kserve"], include_str!("presets/kserve-v1.toml")),
+    preset("llamacpp", &["llama-cpp", "llama.cpp", "llama-server"], include_str!("presets/llamacpp.toml")),
+    preset("localai", &["local-ai"], include_str!("presets/localai.toml")),
+    preset("mlflow", &[], include_str!("presets/mlflow.toml")),
+    preset("mlserver", &[], include_str!("presets/mlserver.toml")),
+    preset("nim", &["nvidia-nim"], include_str!("presets/nim.toml")),
+    preset("oip-v2", &["kserve-v2", "oip", "v2"], include_str!("presets/oip-v2.toml")),
+    preset("ollama", &[], include_str!("presets/ollama.toml")),
+    preset("ray-serve", &["ray", "rayserve"], include_str!("presets/ray-serve.toml")),
+    preset("seldon-v2", &["seldon", "seldon-core-v2"], include_str!("presets/seldon-v2.toml")),
+    preset("sglang", &[], include_str!("presets/sglang.toml")),
+    preset("tei", &["text-embeddings-inference"], include_str!("presets/tei.toml")),
+    preset("tensorflow-serving", &["tf-serving", "tfserving"], include_str!("presets/tensorflow-serving.toml")),
+    preset("tgi", &["text-generation-inference"], include_str!("presets/tgi.toml")),
+    preset("torchserve", &["torch-serve"], include_str!("presets/torchserve.toml")),
+    preset("triton", &["tritonserver"], include_str!("presets/triton.toml")),
+    preset("vllm", &[], include_str!("presets/vllm.toml")),
 ];
 
+const fn preset(name: &'static str, aliases: &'static [&'static str], text: &'static str) -> Preset {
+    Preset { name, aliases, text }
+}
+
 impl Preset {
-    /// The preset of this name.
+    /// The preset of this name or alias.
     pub fn find(name: &str) -> Option<&'static Self> {
-        PRESETS.iter().find(|preset| preset.name == name)
+        PRESETS.iter().find(|preset| preset.name == name || preset.aliases.contains(&name))
     }
 
     /// One line for a list.
@@ -95,6 +119,7 @@ fn slug(model: &str) -> String {
 
 fn fill(value: &Value, model: &str) -> Value {
     match value {
+        Value::String(text) if text.contains("{name}") => Value::String(text.replace("{name}", model)),
         // As one segment of a path.
         Value::String(text) => {
             let mut segment = String::new();

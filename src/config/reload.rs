@@ -82,7 +82,10 @@ pub fn waits_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("traffic.workers", old.traffic.workers != new.traffic.workers),
         ("traffic.expose_probes", old.listen.expose_probes != new.listen.expose_probes),
         ("log.format", old.log.format != new.log.format),
+        // Its thread is started with the others. Sampling changes at once, and so does turning it off.
+        ("log.access", old.log.access.is_none() && new.log.access.is_some()),
         ("report.ring", old.ring_file != new.ring_file),
+        ("report.trace", old.trace_file != new.trace_file),
         ("a heartbeat's notify socket", old.notify_socket != new.notify_socket),
     ]
     .into_iter()

@@ -12,7 +12,7 @@ use super::raw::{KINDS, UNIT, accepts, expected};
 use super::schema::schema;
 
 /// Tables of the contract that this build does not have.
-const LATER_TABLES: [&str; 2] = ["peers", "tls"];
+const LATER_TABLES: [&str; 1] = ["peers"];
 
 /// Takes out of `value` what does not have the file's shape, and says so. `typed` are texts that came from the
 /// environment, by path: there, a number may have been meant as a text.

@@ -1,6 +1,8 @@
 //! Behaviour of the whole: text in, configuration or problems out.
 
+mod edge;
 mod judged;
+mod presets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -80,35 +82,6 @@ fn every_example_is_whole() {
 }
 
 #[test]
-fn every_preset_is_whole_for_no_one_and_many_models_and_addresses() {
-    for preset in &PRESETS {
-        assert!(!preset.description().is_empty(), "{}", preset.name);
-        for models in ["[]", "[\"a\"]", "[\"a\", \"b/c\", \"B/C\"]"] {
-            for addresses in ["[\"127.0.0.1:1\"]", "[\"127.0.0.1:1\", \"127.0.0.1:2\"]"] {
-                let text =
-                    format!("[upstream]\naddresses = {addresses}\npreset = \"{}\"\nmodels = {models}", preset.name);
-                match parse(&text) {
-                    Ok(config) => assert!(!config.engine.ready.require.is_empty()),
-                    Err(problems) => {
-                        assert!(preset.name == "tensorflow-serving" && models == "[]", "{problems}");
-                        assert!(problems.to_string().contains("upstream.models"), "{problems}");
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn several_models_become_a_check_each_and_a_group() {
-    let config = parse("[upstream]\naddress = \"a:1\"\npreset = \"oip-v2\"\nmodels = [\"x\", \"y z\"]").expect("whole");
-    assert_eq!(life(&config, "model-x").target, "http://a:1/v2/models/x/ready");
-    assert_eq!(life(&config, "model-y-z").target, "http://a:1/v2/models/y%20z/ready");
-    assert_eq!(names(&config, &config.engine.ready.require), ["model"]);
-    assert_eq!((config.engine.groups[0].name.as_str(), config.engine.groups[0].min), ("model", 2));
-}
-
-#[test]
 fn several_addresses_become_a_check_each_and_a_group_of_any() {
     let config = parse("[upstream]\naddresses = [\"127.0.0.1:1\", \"127.0.0.1:2\"]").expect("whole");
     let checks: Vec<&str> =
@@ -116,13 +89,6 @@ fn several_addresses_become_a_check_each_and_a_group_of_any() {
     assert_eq!(checks, ["upstream-1", "upstream-2"]);
     let group = config.engine.groups.iter().find(|group| group.name == "upstream").expect("group");
     assert_eq!((group.min, group.of.len()), (1, 2));
-}
-
-#[test]
-fn a_file_replaces_a_presets_kind_and_keeps_its_other_keys() {
-    let text = "[upstream]\naddress = \"a:1\"\npreset = \"fastapi\"\n[checks.app]\ntcp = \"a:1\"";
-    let config = parse(text).expect("whole");
-    assert_eq!((life(&config, "app").kind, life(&config, "app").timeout), ("tcp", Duration::from_secs(3)));
 }
 
 #[test]
@@ -312,15 +278,6 @@ fn a_drain_shorter_than_the_default_propagation_shortens_that() {
 }
 
 #[test]
-fn the_preset_of_tensorflow_serving_offers_its_process_and_requires_it_nowhere() {
-    let text = "[upstream]\naddress = \"a:1\"\npreset = \"tensorflow-serving\"\nmodels = [\"m\"]\n";
-    let config = parse(text).expect("whole");
-    assert_eq!(life(&config, "process").target, "tensorflow_model_server");
-    assert_eq!(names(&config, &config.engine.health.require), ["alive", "progress"]);
-    assert!(parse(&format!("{text}[health]\nrequire = [\"process\"]")).is_ok());
-}
-
-#[test]
 fn a_file_that_cannot_be_read_says_why() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("probegate.toml");
@@ -444,13 +401,15 @@ proptest! {
 fn queues_holds_and_routes_are_read_and_what_a_route_leaves_out_is_the_common_rule() {
     let config = with(
         "[traffic]\nmax_in_flight = 8\nqueue = { max = 64, max_bytes = \"1MiB\" }\nhold = \"10s\"\n\
-         [traffic.routes.\"/v1\"]\nhold = \"0s\"\n[traffic.routes.\"/v1/train/\"]\nmax_in_flight = 1\n",
+         [traffic.routes.\"/v1\"]\nhold = \"0s\"\n[traffic.routes.\"/v1/train/\"]\nmax_in_flight = 1\n\
+         stall_after = \"15m\"\n",
     )
     .expect("whole");
     let queue = Queue { max: 64, max_bytes: Some(1 << 20), timeout: crate::limits::QUEUE_TIMEOUT };
     assert_eq!((config.traffic.queue, config.traffic.hold), (Some(queue), Some(Duration::from_secs(10))));
     let [train, v1] = &config.traffic.routes[..] else { panic!("{:?}", config.traffic.routes) };
     assert_eq!((train.path.as_str(), train.max_in_flight, train.hold), ("/v1/train", Some(1), config.traffic.hold));
+    assert_eq!((train.stall_after, v1.stall_after), (Some(Duration::from_secs(900)), None));
     assert_eq!((v1.path.as_str(), v1.max_in_flight, v1.hold, v1.queue), ("/v1", None, None, Some(queue)));
 }
 
@@ -459,5 +418,6 @@ fn a_queue_without_bounds_or_without_a_limit_and_a_route_that_is_no_path_are_pro
     assert!(problems("[traffic]\nqueue = { max = 9 }\n").contains("max_in_flight"));
     assert!(problems("[traffic]\nmax_in_flight = 1\nqueue = { timeout = \"1s\" }\n").contains("traffic.queue"));
     assert!(problems("[traffic]\nmax_in_flight = 1\nqueue = { max = 0 }\n").contains("1 to 1000000"));
+    assert!(problems("[traffic.routes.\"/a\"]\nstall_after = \"0s\"\n").contains("more than nothing"));
     assert!(problems("[traffic.routes.predict]\nmax_in_flight = 1\n").contains("a path such as"));
 }

@@ -37,6 +37,7 @@ pub(super) fn ruled(plan: &Plan) -> Vec<CheckId> {
 impl Engine {
     pub(super) fn take_traffic(&mut self, sample: Traffic) {
         self.flow.told(self.now, sample, self.doubt.is_starved());
+        self.note_saturation();
         for at in 0..self.ruled.len() {
             self.judge_by_traffic(self.ruled[at]);
         }

@@ -8,6 +8,7 @@ impl Engine {
     /// Moves the lives that stand above checks, decides the gates, and plans the next look.
     pub(super) fn judge(&mut self) {
         self.step_doubt();
+        self.step_upstreams();
         while let Some((from, to)) = self.drain.step(self.now, self.plan.drain) {
             let why = match to {
                 DrainPhase::Finishing => "endpoints have had their time to propagate; new requests are refused",
@@ -29,6 +30,7 @@ impl Engine {
         self.turn(Gate::Ready, self.ready_status());
         let health = self.health_status();
         self.turn(Gate::Health, health);
+        self.name_model();
         self.schedule.set(check_id(self.checks.len()).0, self.wake());
     }
 
@@ -115,7 +117,8 @@ impl Engine {
         let budget = self.instance.budget_until().filter(|&until| until > self.now);
         let held_back = self.would_condemn() && !self.condemned;
         let freed = if held_back { self.ledger.frees_at(self.plan.health.restart_budget) } else { None };
-        [budget, freed.filter(|&at| at > self.now), self.doubt.wake(), self.drain.wake(self.plan.drain)]
+        let upstreams = self.upstreams_wake();
+        [budget, freed.filter(|&at| at > self.now), self.doubt.wake(), self.drain.wake(self.plan.drain), upstreams]
             .into_iter()
             .flatten()
             .min()

@@ -110,6 +110,7 @@ impl Engine {
                 if self.instance.phase() == InstancePhase::Gone {
                     self.new_instance("it was gone and answers again", from);
                 } else {
+                    self.upstream_returned(backend);
                     self.forget(from, |subject| subject == Subject::Backend(backend));
                 }
             }
@@ -141,7 +142,8 @@ impl Engine {
     fn new_instance(&mut self, why: &str, from: Option<CheckId>) {
         let before = self.instance.phase();
         self.instance.begin(self.now, self.plan.startup.budget);
-        self.flow.forget(self.now);
+        self.flow.forget();
+        self.passive.forget(self.now);
         self.tell(Changed::Instance(self.instance.number()), before.as_str(), "starting", why);
         self.forget(from, check::is_about_server);
         self.graph.relatch(&self.plan);

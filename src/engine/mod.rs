@@ -17,10 +17,12 @@
 //! Results carry the attempt they belong to. A result that is late, a second one, one of a cancelled
 //! attempt, one of a check that does not exist: each is a no-op.
 
+mod backlog;
 mod budget;
 mod check;
 mod doubt;
 mod drain;
+mod ends;
 mod evidence;
 mod flow;
 mod gate;
@@ -28,7 +30,9 @@ mod graph;
 mod history;
 mod instance;
 mod intake;
+mod model;
 mod outcomes;
+mod passive;
 mod plan;
 mod reload;
 mod schedule;
@@ -37,6 +41,7 @@ mod stall;
 mod time;
 mod trace;
 mod traffic;
+mod upstreams;
 mod view;
 
 #[cfg(test)]
@@ -53,20 +58,25 @@ use drain::Drain;
 use graph::{Graph, Levels};
 use history::History;
 use instance::{Instance, Presence};
+use passive::Passive;
 use schedule::{Jitter, Schedule};
 use traffic::Flow;
 
 use crate::limits::{FIRST_ATTEMPTS, FIRST_ATTEMPTS_EVERY};
 
+pub use ends::{Ends, Failure};
 pub use evidence::{Fault, Outcome, Sign, Verdict};
+pub use model::{ModelState, ModelView};
+pub use passive::Ejections;
 pub use plan::{
     BackendId, BackendPlan, CheckId, CheckPlan, CounterPlan, DrainPlan, FailureRule, GroupId, GroupPlan, HealthPlan,
-    Member, OnStale, OnTimeout, OutcomesPlan, Plan, ProgressPlan, ReadyPlan, RestartBudget, Scope, StartupPlan,
-    Subject, TrafficRule,
+    Member, OnStale, OnTimeout, OutcomesPlan, PassivePlan, Plan, ProgressPlan, ReadyPlan, RestartBudget, Scope,
+    StartupPlan, Subject, TrafficRule,
 };
 pub use snapshot::{
-    BackendView, Cause, Changed, CheckState, CheckView, DoubtView, DrainPhase, DrainView, Evidence, Forced, ForcedView,
-    Gate, GateMember, GateView, GroupView, InstancePhase, InstanceView, Level, Next, Snapshot, Status, Transition, Why,
+    BackendState, BackendView, Cause, Changed, CheckState, CheckView, DoubtView, DrainPhase, DrainView, Evidence,
+    Forced, ForcedView, Gate, GateMember, GateView, GroupView, InstancePhase, InstanceView, Level, Next, Snapshot,
+    Status, Transition, Why,
 };
 pub use time::Time;
 pub use trace::{Event, Trace, TraceError};
@@ -95,6 +105,9 @@ pub enum Input {
     InFlight { requests: u64 },
     /// What the traffic plane has counted; told a few times a second where a check is judged by it.
     Traffic(Traffic),
+    /// How requests to each upstream address ended, in the order of the plan's backends; told a few times a
+    /// second where [`Engine::wants_ends`].
+    Ends(Vec<Ends>),
     /// The process is (or is no longer) being kept from its CPU by its cgroup.
     Throttled { on: bool },
     /// A new plan. Checks of the same name and kind keep their state and history.
@@ -123,6 +136,8 @@ pub struct Engine {
     graph: Graph,
     /// By `BackendId`.
     presence: Vec<Presence>,
+    /// What real requests say of each address.
+    passive: Passive,
     instance: Instance,
     doubt: Doubt,
     ledger: Ledger,
@@ -135,6 +150,8 @@ pub struct Engine {
     disabled_since: Option<Time>,
     /// By `Gate`.
     gates: [GateState; 3],
+    model: (ModelState, Time),
+    saturation: model::Saturation,
     history: History,
     outputs: VecDeque<Output>,
     last_attempt: u64,
@@ -163,6 +180,7 @@ impl Engine {
             checks: plan.checks.iter().map(|_| Check::new(now)).collect(),
             graph: Graph::new(&plan),
             presence: vec![Presence::default(); plan.backends.len()],
+            passive: Passive::new(now, plan.backends.len()),
             instance: Instance::new(now, plan.startup.budget),
             doubt: Doubt::default(),
             ledger: Ledger::default(),
@@ -172,6 +190,8 @@ impl Engine {
             drain: Drain::new(),
             disabled_since: None,
             gates: [fail, fail, GateState { status: Status::Pass, since: now }],
+            model: (ModelState::Loading, now),
+            saturation: model::Saturation::default(),
             history: History::default(),
             outputs: VecDeque::new(),
             last_attempt: 0,
@@ -204,6 +224,7 @@ impl Engine {
                 self.revision += u64::from(self.drain.is_draining());
             }
             Input::Traffic(sample) => self.take_traffic(sample),
+            Input::Ends(samples) => self.take_ends(&samples),
             Input::Throttled { on } => self.doubt.throttled(on),
             Input::Reload { plan } => self.reload(plan),
         }

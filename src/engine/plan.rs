@@ -49,6 +49,8 @@ pub struct Plan {
     pub checks: Vec<CheckPlan>,
     pub groups: Vec<GroupPlan>,
     pub backends: Vec<BackendPlan>,
+    /// How real requests judge single addresses; none where they do not. Means nothing with one address.
+    pub passive: Option<PassivePlan>,
     pub startup: StartupPlan,
     pub ready: ReadyPlan,
     pub health: HealthPlan,
@@ -157,6 +159,22 @@ impl Default for ProgressPlan {
     }
 }
 
+impl Default for PassivePlan {
+    fn default() -> Self {
+        use crate::limits as l;
+        Self {
+            consecutive_failures: l::PASSIVE_CONSECUTIVE_FAILURES,
+            min_success_permille: l::PASSIVE_MIN_SUCCESS_PERMILLE,
+            window: l::PASSIVE_WINDOW,
+            min_requests: l::PASSIVE_MIN_REQUESTS,
+            base_ejection: l::PASSIVE_BASE_EJECTION,
+            max_ejection: l::PASSIVE_MAX_EJECTION,
+            max_ejected_permille: l::PASSIVE_MAX_EJECTED_PERMILLE,
+            probation: l::PASSIVE_PROBATION,
+        }
+    }
+}
+
 impl Default for OutcomesPlan {
     fn default() -> Self {
         use crate::limits as l;
@@ -237,6 +255,27 @@ pub struct BackendPlan {
     pub address: String,
     /// The check that lets traffic in; that of a single upstream is usually `upstream`. See `BackendView::enabled`.
     pub check: CheckId,
+}
+
+/// When real requests put an upstream address out of rotation, and for how long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PassivePlan {
+    /// So many failures in a row eject; 0: a row never does.
+    pub consecutive_failures: u32,
+    /// A smaller share of good ends ejects, in thousandths; 0: no share does.
+    pub min_success_permille: u32,
+    /// Of the requests that ended within this span. Not zero.
+    pub window: Duration,
+    /// With fewer of them the share says nothing. At least 1.
+    pub min_requests: u32,
+    /// The first ejection; the second in a row is twice as long, and so on. Not zero.
+    pub base_ejection: Duration,
+    /// No ejection is longer, and after so long without one they are counted anew.
+    pub max_ejection: Duration,
+    /// At most such a share of the addresses is out at once, in thousandths, and one at least.
+    pub max_ejected_permille: u32,
+    /// On probation without a request for so long, its check decides.
+    pub probation: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -346,6 +385,9 @@ impl Plan {
                 return Err(format!("{}: its golden check does not exist", check.name));
             }
         }
+        if self.passive.is_some_and(|passive| !passive.is_sound()) {
+            return Err("the passive rule is out of range".to_owned());
+        }
         if let Some(group) = self.groups.iter().find(|g| g.min == 0 || g.min as usize > g.of.len()) {
             return Err(format!("{}: needs {} of {}", group.name, group.min, group.of.len()));
         }
@@ -395,6 +437,13 @@ impl Plan {
             }
         }
         None
+    }
+}
+
+impl PassivePlan {
+    const fn is_sound(&self) -> bool {
+        let spans = !self.window.is_zero() && !self.base_ejection.is_zero() && !self.probation.is_zero();
+        spans && self.min_requests >= 1 && self.min_success_permille <= 1000 && self.max_ejected_permille <= 1000
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::check::Check;
 use super::graph::Graph;
 use super::instance::Presence;
-use super::plan::{CheckPlan, Plan, Subject};
+use super::plan::{BackendPlan, CheckPlan, Plan, Subject};
 use super::schedule::Schedule;
 use super::{Engine, check_id};
 
@@ -41,6 +41,8 @@ impl Engine {
                 known.map_or(Presence::Unseen, |index| self.presence[index])
             })
             .collect();
+        let place = |new: &BackendPlan| old_plan.backends.iter().position(|old| old.address == new.address);
+        self.passive = self.passive.renumbered(self.now, plan.backends.iter().map(place));
         self.restart_bookkeeping(&old_plan);
     }
 

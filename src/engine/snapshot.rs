@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::evidence::{Outcome, Verdict};
+use super::model::ModelView;
+use super::passive::Ejections;
 use super::plan::{CheckId, Plan, Scope};
 use super::time::Time;
 
@@ -26,6 +28,7 @@ pub struct Snapshot {
     /// In the plan's order.
     pub backends: Arc<[BackendView]>,
     pub instance: InstanceView,
+    pub model: ModelView,
     pub drain: DrainView,
     /// Taken out of rotation by hand, and since when.
     pub disabled_since: Option<Time>,
@@ -209,9 +212,31 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackendView {
     pub address: String,
-    /// Whether traffic may go there: its check is up, or has no say yet and somebody has had an answer from it.
+    /// Whether traffic may go there freely: its check is up, or has no say yet and somebody has had an answer
+    /// from it; and real requests have not discredited it.
     pub enabled: bool,
+    pub state: BackendState,
+    /// Since when it has been in this state.
     pub since: Time,
+    /// For a person, why. Empty while nothing speaks against it.
+    pub reason: String,
+    /// What happens next if nothing changes, where the engine knows.
+    pub next: Option<Next>,
+    /// How often real requests put it out.
+    pub ejections: Ejections,
+}
+
+/// What may go to an upstream address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BackendState {
+    /// Any request.
+    Up,
+    /// None: its own check holds it shut.
+    Down,
+    /// One request at a time, which decides.
+    Probation,
+    /// None for a while: too many requests to it failed.
+    Ejected,
 }
 
 /// The model server as one life.
@@ -285,6 +310,8 @@ pub enum Changed {
     /// By name: a reload may have renumbered the checks since.
     Check(String),
     Instance(u64),
+    /// How far real requests trust an upstream address, by its name.
+    Upstream(String),
     Drain,
     Doubt,
     /// Ready taken or given back by hand.
@@ -354,6 +381,17 @@ impl Forced {
         match self {
             Self::Up => "up",
             Self::Down => "down",
+        }
+    }
+}
+
+impl BackendState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Probation => "probation",
+            Self::Ejected => "ejected",
         }
     }
 }

@@ -143,7 +143,10 @@ impl Stall {
             let left = span(flow.busy_until().since(now));
             return judged(
                 Class::Silent,
-                &format!("silent, and up to {left} of work are left over from clients that gave up"),
+                &format!(
+                    "silent, and up to {left} of work are left over from {} requests that clients gave up on",
+                    flow.abandoned()
+                ),
             );
         }
         let quietest = traffic.quietest_since.map_or(Duration::ZERO, |since| now.since(since));

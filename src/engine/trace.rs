@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ends::{Ends, Failure};
 use super::evidence::{Fault, Outcome, Sign, Verdict};
 use super::plan::{BackendId, CheckId, Plan};
 use super::snapshot::Forced;
@@ -171,6 +172,10 @@ impl Event {
                 field("traffic");
                 traffic_words(sample).iter().for_each(|word| field(word));
             }
+            Self::Input(Input::Ends(samples)) => {
+                field("ends");
+                samples.iter().for_each(|ends| field(&ends_words(ends)));
+            }
             Self::Input(Input::Throttled { on }) => field(if *on { "throttled" } else { "unthrottled" }),
         }
         line.push('\n');
@@ -209,6 +214,7 @@ impl Event {
             ["drain"] => Input::Drain,
             ["in-flight", requests] => Input::InFlight { requests: number(requests)? },
             ["traffic", words @ ..] => Input::Traffic(traffic_of(words)?),
+            ["ends", words @ ..] => Input::Ends(words.iter().map(|words| ends_of(words)).collect::<Result<_, _>>()?),
             ["throttled"] => Input::Throttled { on: true },
             ["unthrottled"] => Input::Throttled { on: false },
             other => return Err(format!("no such event: `{}`", other.join(" "))),
@@ -300,7 +306,7 @@ fn reading_of(words: &str) -> Result<Reading, String> {
     }
 }
 
-fn traffic_words(sample: &Traffic) -> [String; 11] {
+fn traffic_words(sample: &Traffic) -> [String; 15] {
     [
         sample.in_flight.to_string(),
         optional(sample.oldest_begun, time_word),
@@ -308,8 +314,12 @@ fn traffic_words(sample: &Traffic) -> [String; 11] {
         optional(sample.last_byte, time_word),
         sample.abandoned.to_string(),
         span_word(sample.abandoned_wait),
+        sample.abandoned_sharing.to_string(),
+        optional(sample.lent_until, time_word),
         optional(sample.pace, span_word),
         span_word(sample.patience),
+        sample.queued.to_string(),
+        sample.shed.to_string(),
         sample.succeeded.to_string(),
         sample.failed.to_string(),
         optional(sample.last_beat, time_word),
@@ -317,7 +327,23 @@ fn traffic_words(sample: &Traffic) -> [String; 11] {
 }
 
 fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
-    let &[in_flight, oldest, quietest, last_byte, abandoned, wait, pace, patience, succeeded, failed, beat] = words
+    let &[
+        in_flight,
+        oldest,
+        quietest,
+        last_byte,
+        abandoned,
+        wait,
+        sharing,
+        lent,
+        pace,
+        patience,
+        queued,
+        shed,
+        succeeded,
+        failed,
+        beat,
+    ] = words
     else {
         return Err(format!("no such sample: `{}`", words.join(" ")));
     };
@@ -328,12 +354,41 @@ fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
         last_byte: optional_of(last_byte, time_of)?,
         abandoned: number(abandoned)?,
         abandoned_wait: span_of(wait)?,
+        abandoned_sharing: number(sharing)?,
+        lent_until: optional_of(lent, time_of)?,
         pace: optional_of(pace, span_of)?,
         patience: span_of(patience)?,
+        queued: number(queued)?,
+        shed: number(shed)?,
         succeeded: number(succeeded)?,
         failed: number(failed)?,
         last_beat: optional_of(beat, time_of)?,
     })
+}
+
+fn ends_words(ends: &Ends) -> String {
+    let counts = [
+        ends.succeeded,
+        ends.failed,
+        ends.row,
+        ends.failure.map_or(0, |failure| failure.code().into()),
+        ends.trials_succeeded,
+        ends.trials_failed,
+        ends.trials_unanswered,
+        ends.trying.into(),
+    ];
+    counts.map(|count| count.to_string()).join(" ")
+}
+
+fn ends_of(words: &str) -> Result<Ends, String> {
+    let counts = words.split(' ').map(number::<u64>).collect::<Result<Vec<_>, _>>()?;
+    let &[succeeded, failed, row, failure, trials_succeeded, trials_failed, trials_unanswered, trying] = &counts[..]
+    else {
+        return Err(format!("no such ends: `{words}`"));
+    };
+    let failure = u32::try_from(failure).map(Failure::of_code).map_err(|_| format!("no such failure: {failure}"))?;
+    let trying = trying == 1;
+    Ok(Ends { succeeded, failed, row, failure, trials_succeeded, trials_failed, trials_unanswered, trying })
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {

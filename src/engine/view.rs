@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::graph::Levels;
-use super::instance::Presence;
 use super::plan::{CheckId, GroupId, Member, TrafficRule};
 use super::snapshot::{
-    BackendView, Cause, CheckView, DoubtView, Gate, GateView, GroupView, InstancePhase, Level, Next, Snapshot, Status,
-    Why,
+    Cause, CheckView, DoubtView, Gate, GateView, GroupView, InstancePhase, Level, Next, Snapshot, Status, Why,
 };
 use super::time::plain;
 use super::{Engine, check_id};
@@ -29,6 +27,7 @@ impl Engine {
             groups: (0..self.plan.groups.len()).map(|index| self.group_view(index)).collect(),
             backends: (0..self.plan.backends.len()).map(|index| self.backend_view(index)).collect(),
             instance: self.instance.view(),
+            model: self.model_view(),
             drain: self.drain.view(self.plan.drain),
             disabled_since: self.disabled_since,
             trial: self.graph.members(Gate::Ready).iter().any(|member| self.checks[member.check.index()].on_trial),
@@ -47,19 +46,6 @@ impl Engine {
         let (up, of, min) = self.graph.group_counts(id);
         let level = self.graph.level(Member::Group(id)).strict;
         GroupView { name: self.plan.groups[index].name.clone(), level, up, of, min }
-    }
-
-    /// An address is open while its check is up; and from the first answer that anybody had from it, for as long
-    /// as its own check has no say: what makes `/ready` pass must not find the door shut.
-    fn backend_view(&self, index: usize) -> BackendView {
-        let backend = &self.plan.backends[index];
-        let check = &self.checks[backend.check.index()];
-        let enabled = match check.strict() {
-            Level::Up => true,
-            Level::Down => false,
-            Level::Unknown => self.presence[index] == Presence::Seen,
-        };
-        BackendView { address: backend.address.clone(), enabled, since: check.since }
     }
 
     fn gate_view(&self, gate: Gate) -> GateView {
@@ -105,7 +91,7 @@ impl Engine {
     }
 
     /// Reasons that stand above single checks.
-    fn why_above(&self, gate: Gate) -> Vec<Why> {
+    pub(super) fn why_above(&self, gate: Gate) -> Vec<Why> {
         let mut all = Vec::new();
         match gate {
             Gate::Ready => {
@@ -183,7 +169,7 @@ impl Engine {
         Why { cause: Cause::RestartBudget, since: self.gates[Gate::Health as usize].since, text }
     }
 
-    fn why_checks(&self, gate: Gate) -> impl Iterator<Item = Why> {
+    pub(super) fn why_checks(&self, gate: Gate) -> impl Iterator<Item = Why> {
         self.graph.members(gate).iter().filter_map(move |member| self.why_check(gate, member.check))
     }
 

@@ -11,6 +11,7 @@ mod nursery;
 pub mod resolve;
 pub(crate) mod sniff;
 pub mod tls;
+pub mod tls_server;
 mod trust;
 
 pub use nursery::Nursery;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::access;
 use super::connection::Conn;
 use super::forward::Exchange;
 use super::refusal::Reason;
@@ -29,16 +30,22 @@ pub(super) struct Upload {
     /// None: known to be empty.
     inner: Option<Incoming>,
     conn: Rc<Conn>,
+    record: Option<access::Key>,
 }
 
 impl Upload {
-    pub(super) fn new(inner: Incoming, conn: Rc<Conn>) -> Self {
-        Self { inner: (!inner.is_end_stream()).then_some(inner), conn }
+    pub(super) fn new(inner: Incoming, conn: Rc<Conn>, record: Option<access::Key>) -> Self {
+        Self { inner: (!inner.is_end_stream()).then_some(inner), conn, record }
     }
 
     /// Another one just as empty, if this one is.
     pub(super) fn again(&self) -> Option<Self> {
-        self.inner.is_none().then(|| Self { inner: None, conn: Rc::clone(&self.conn) })
+        self.inner.is_none().then(|| Self { inner: None, conn: Rc::clone(&self.conn), record: self.record })
+    }
+
+    /// Its request's record for the access log.
+    pub(super) const fn record(&self) -> Option<access::Key> {
+        self.record
     }
 }
 
@@ -66,6 +73,7 @@ impl Body for Upload {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.conn.worker.counters().received(data.len());
+                    access::received(&this.conn.worker, this.record, data.len());
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -90,7 +98,7 @@ pub(super) enum Answer {
     /// Ours, whole.
     Own(Bytes),
     /// The model server's, as it comes.
-    Upstream(Download),
+    Upstream(Box<Download>),
 }
 
 /// The model server's body, and the exchange that ends with it.
@@ -110,7 +118,7 @@ impl Answer {
     pub(super) fn stream(inner: Incoming, exchange: Exchange, substance: Substance) -> Self {
         let mut download = Download { inner, exchange: Some(exchange), substance };
         download.end_if_whole();
-        Self::Upstream(download)
+        Self::Upstream(Box::new(download))
     }
 }
 
@@ -160,7 +168,10 @@ impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                if let Some(exchange) = &self.exchange {
+                if let Some(exchange) = &mut self.exchange {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        exchange.trailers(trailers);
+                    }
                     let data = frame.data_ref().map_or(&[][..], |data| &data[..]);
                     // Trailers are an end, and that counts.
                     let substance = frame.is_trailers() || self.substance.has(data);

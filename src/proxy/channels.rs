@@ -1,4 +1,8 @@
-//! The HTTP/2 connections to the model server: one for each address and worker, shared by all its requests.
+//! The HTTP/2 connections to the model server: for each address and worker one, shared by all its requests, and
+//! more while the model server takes fewer streams on one than there are requests.
+//!
+//! A request beyond that number would wait inside the connection, unsent, and pass for one that the model server
+//! does not answer. Each connection counts what is on it, and a full one is no connection to send on.
 //!
 //! Refuses to ping: a model server that computes answers no ping, and busy is not dead. A connection whose
 //! peer is gone is ended by the kernel's word, and the next request dials anew.
@@ -8,22 +12,31 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::client::conn::http2::SendRequest;
+use hyper::client::conn::http2::{Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::body::Upload;
+use super::dial::Here;
 use crate::engine::Time;
+use crate::limits;
 
 /// One connection. Who holds it has a request on it.
 pub(super) struct Channel {
     sender: RefCell<SendRequest<Upload>>,
+    connection: Wire,
     used: Cell<Time>,
 }
 
-/// The place of an address: its connection, if it has one that lives, and whose turn it is to dial.
+/// hyper's end of a connection, which knows what the peer allows.
+/// None once it has ended: what it held back is told so by its being dropped.
+pub(super) type Wire = Rc<RefCell<Option<Connection<TokioIo<TcpStream>, Upload, Here>>>>;
+
+/// The place of an address: its connections that live, and whose turn it is to dial.
 #[derive(Default)]
 pub(super) struct Slot {
-    current: RefCell<Option<Rc<Channel>>>,
+    channels: RefCell<Vec<Rc<Channel>>>,
     dialling: Mutex<()>,
 }
 
@@ -56,9 +69,19 @@ impl Channels {
 }
 
 impl Slot {
-    /// The connection, if there is one that lives.
+    /// A connection that lives and has room for one request more.
     pub(super) fn live(&self) -> Option<Rc<Channel>> {
-        self.current.borrow().as_ref().filter(|channel| !channel.is_closed()).cloned()
+        self.channels.borrow().iter().find(|channel| !channel.is_closed() && has_room(channel)).cloned()
+    }
+
+    /// Where there may be no further connection: the live one with the fewest requests. They wait on it.
+    pub(super) fn least(&self) -> Option<Rc<Channel>> {
+        let channels = self.channels.borrow();
+        let live = channels.iter().filter(|channel| !channel.is_closed());
+        if live.clone().count() < limits::H2_UPSTREAM_CONNECTIONS_MAX {
+            return None;
+        }
+        live.min_by_key(|channel| Rc::strong_count(channel)).cloned()
     }
 
     /// Waits for the turn to dial. Somebody else may have done so meanwhile: look again.
@@ -66,22 +89,30 @@ impl Slot {
         self.dialling.lock().await
     }
 
-    /// Takes a new connection in place of the last.
-    pub(super) fn install(&self, sender: SendRequest<Upload>, now: Time) -> Rc<Channel> {
-        let channel = Rc::new(Channel { sender: RefCell::new(sender), used: Cell::new(now) });
-        self.current.replace(Some(Rc::clone(&channel)));
+    /// Takes a new connection in, behind those that live.
+    pub(super) fn install(&self, sender: SendRequest<Upload>, connection: Wire, now: Time) -> Rc<Channel> {
+        let channel = Rc::new(Channel { sender: RefCell::new(sender), connection, used: Cell::new(now) });
+        let channels = &mut *self.channels.borrow_mut();
+        channels.retain(|channel| !channel.is_closed());
+        channels.push(Rc::clone(&channel));
         channel
     }
 
     fn sweep(&self, now: Time, max_idle: Duration, wanted: bool) {
-        let current = &mut *self.current.borrow_mut();
-        let keep = current.as_ref().is_some_and(|channel| {
+        self.channels.borrow_mut().retain(|channel| {
             let busy = 1 < Rc::strong_count(channel);
             wanted && !channel.is_closed() && (busy || now.since(channel.used.get()) < max_idle)
         });
-        if !keep {
-            *current = None;
-        }
+    }
+}
+
+/// The slot's own hold is not a request. Where the model server has not said how many it takes, all of them are sent:
+/// it does not answer, and further connections would not either.
+fn has_room(channel: &Rc<Channel>) -> bool {
+    let requests = Rc::strong_count(channel) - 1;
+    match channel.streams_max() {
+        0 => true,
+        max => requests < max,
     }
 }
 
@@ -89,6 +120,11 @@ impl Channel {
     /// A request's last byte has come.
     pub(super) fn used(&self, now: Time) {
         self.used.set(now);
+    }
+
+    /// How many streams the model server takes on it; 0 until it has said so.
+    pub(super) fn streams_max(&self) -> usize {
+        self.connection.borrow().as_ref().map_or(0, Connection::current_max_send_streams)
     }
 
     pub(super) fn is_closed(&self) -> bool {

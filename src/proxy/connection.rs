@@ -15,12 +15,14 @@ use hyper::server::conn;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::dial::Here;
+use super::headers::Client;
 use super::worker::Worker;
-use super::{Passage, http1, request};
+use super::{Passage, http1, request, secured};
 use crate::config::UpstreamProtocol;
 use crate::engine::Time;
 use crate::limits;
@@ -35,6 +37,8 @@ pub(super) struct Conn {
     /// Whether a whole head, or HTTP/2's preface, ever came.
     greeted: Cell<bool>,
     http2: Cell<bool>,
+    /// Whether the client speaks TLS.
+    secure: Cell<bool>,
     /// Since when nothing is active.
     idle_since: Cell<Time>,
     /// Since when the client owes a part of its body. HTTP/1 only: a stream of calls may pause as it likes.
@@ -61,6 +65,11 @@ impl Conn {
     /// Whether the client speaks HTTP/2.
     pub(super) fn over_http2(&self) -> bool {
         self.http2.get()
+    }
+
+    /// Who the client is, for the model server to be told.
+    pub(super) fn client(&self) -> Client {
+        Client { ip: self.peer.ip(), https: self.secure.get() }
     }
 
     /// Nothing more of the body is there, though the model server would take it.
@@ -210,6 +219,7 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
         active: Cell::new(0),
         greeted: Cell::new(false),
         http2: Cell::new(false),
+        secure: Cell::new(false),
         idle_since: Cell::new(now),
         owes_since: Cell::new(None),
         expired: Cell::new(false),
@@ -232,6 +242,22 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
 }
 
 async fn drive(conn: &Rc<Conn>, stream: TcpStream) {
+    let Some(tls) = conn.worker.shared.tls() else { return speak(conn, stream).await };
+    // Boxed: it is large, and most connections are not of its kind.
+    Box::pin(async {
+        if let Some(stream) = secured::handshake(conn, stream, tls).await {
+            conn.secure.set(true);
+            speak(conn, stream).await;
+        }
+    })
+    .await;
+}
+
+/// HTTP, whatever carries it. What ALPN agreed on is not asked: the first bytes say what is spoken.
+async fn speak<S>(conn: &Rc<Conn>, stream: S)
+where
+    S: http1::Wire + Send + 'static,
+{
     let Some(Ok((protocol, stream))) = unless_expired(conn, pin!(sniff(stream))).await else { return };
     match protocol {
         // Boxed, like all that is large and not of the common way.
@@ -240,7 +266,7 @@ async fn drive(conn: &Rc<Conn>, stream: TcpStream) {
         }
         Protocol::Http1 => {
             let (stream, first) = stream.into_parts();
-            http1::serve(conn, stream, first, "http").await;
+            http1::serve(conn, stream, first).await;
         }
         // Boxed: it is large, and most connections are not of its kind.
         Protocol::Http2 => Box::pin(drive_http2(conn, stream)).await,
@@ -248,7 +274,7 @@ async fn drive(conn: &Rc<Conn>, stream: TcpStream) {
 }
 
 /// `None`: it took too long, or the worker ends.
-async fn unless_expired<F: Future>(conn: &Conn, mut what: Pin<&mut F>) -> Option<F::Output> {
+pub(super) async fn unless_expired<F: Future>(conn: &Conn, mut what: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|cx| {
         if conn.expired.get() || conn.worker.connections.finishing.get() {
             return Poll::Ready(None);
@@ -259,7 +285,10 @@ async fn unless_expired<F: Future>(conn: &Conn, mut what: Pin<&mut F>) -> Option
     .await
 }
 
-async fn drive_http1(conn: &Rc<Conn>, stream: Rewound<TcpStream>) {
+async fn drive_http1<S>(conn: &Rc<Conn>, stream: Rewound<S>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let service = service_fn(|request| request::serve(Rc::clone(conn), request));
     let mut http = pin!(http1_builder().serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut told = false;
@@ -278,7 +307,10 @@ async fn drive_http1(conn: &Rc<Conn>, stream: Rewound<TcpStream>) {
 }
 
 /// HTTP/2 ends with a farewell: a stream that crosses it is known not to have been served, and may go elsewhere.
-async fn drive_http2(conn: &Rc<Conn>, stream: Rewound<TcpStream>) {
+async fn drive_http2<S>(conn: &Rc<Conn>, stream: Rewound<S>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     conn.greeted.set(true);
     conn.http2.set(true);
     let service = service_fn(|request| request::serve(Rc::clone(conn), request));

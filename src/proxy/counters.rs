@@ -48,13 +48,17 @@ pub(super) struct WorkerCounters {
     duration: Buckets,
     first_byte: Buckets,
     latency: Ring,
-    /// Response time over the requests that shared the server with it.
+    /// The silent part of an answer's time over the requests that shared the server with it.
     pace: Ring,
     succeeded: AtomicU64,
     failed: AtomicU64,
     /// When the loop last turned its timer.
     beat_at: AtomicU64,
     flights: Flights,
+    /// TLS handshakes that failed, and that did not.
+    handshakes: [AtomicU64; 2],
+    /// Lines of the access log that were dropped, and that were not.
+    access_lines: [AtomicU64; 2],
 }
 
 impl Counters {
@@ -128,23 +132,21 @@ impl Counters {
         let now = self.clock.now();
         let mut all = Traffic::default();
         let earlier = |a: Option<Time>, b: Option<Time>| a.into_iter().chain(b).min();
-        let mut pace = (0_u64, 0_u64);
         for worker in &self.workers {
             let overview = worker.flights.overview();
-            let (abandoned, waited) = worker.flights.abandoned();
-            let (sum, count) = worker.pace.sum(now);
-            pace = (pace.0 + sum, pace.1 + count);
+            worker.flights.add_abandoned(&mut all);
+            all.pace = all.pace.max(worker.pace.largest(now));
+            all.patience = all.patience.max(overview.patience);
             all.in_flight += worker.in_flight.load(Relaxed).saturating_sub(worker.flights.tunnels());
             all.oldest_begun = earlier(all.oldest_begun, overview.oldest_begun);
             all.quietest_since = earlier(all.quietest_since, overview.quietest_since);
-            all.abandoned += abandoned;
-            all.abandoned_wait += waited;
             all.succeeded += worker.succeeded.load(Relaxed);
             all.failed += worker.failed.load(Relaxed);
             all.last_beat = earlier(all.last_beat, some_time(worker.beat_at.load(Relaxed)));
         }
+        all.queued = self.queued();
+        all.shed = Reason::ALL.into_iter().filter(|reason| reason.full()).map(|reason| self.refused(reason)).sum();
         all.last_byte = some_time(self.last_progress().as_nanos());
-        all.pace = (pace.1 > 0).then(|| Duration::from_nanos(pace.0 / pace.1));
         all
     }
 
@@ -181,6 +183,8 @@ impl WorkerCounters {
             failed: AtomicU64::new(0),
             beat_at: AtomicU64::new(0),
             flights: Flights::new(),
+            handshakes: Default::default(),
+            access_lines: Default::default(),
         }
     }
 
@@ -189,9 +193,10 @@ impl WorkerCounters {
         self.beat_at.store(now.as_nanos(), Relaxed);
     }
 
-    pub(super) fn begin(&self, now: Time) -> Flight {
+    /// `patience`: how long the request's route lets the model server be silent, if it says.
+    pub(super) fn begin(&self, now: Time, patience: Duration) -> Flight {
         add(&self.in_flight, 1);
-        self.flights.begin(now)
+        self.flights.begin(now, patience)
     }
 
     pub(super) fn end(&self, flight: Flight) {
@@ -231,6 +236,16 @@ impl WorkerCounters {
         add(&self.bytes_out, bytes as u64);
     }
 
+    /// A TLS handshake ended.
+    pub(super) fn shook_hands(&self, well: bool) {
+        add(&self.handshakes[usize::from(well)], 1);
+    }
+
+    /// A request's line was handed to the access log, or there was no room for it.
+    pub(super) fn logged(&self, taken: bool) {
+        add(&self.access_lines[usize::from(taken)], 1);
+    }
+
     /// The model server's head came.
     pub(super) fn answered(&self, code: u16, took: Duration) {
         self.first_byte.observe(took);
@@ -248,9 +263,10 @@ impl WorkerCounters {
         }
     }
 
-    /// A request of ours ended whole after `took`, having shared the server with `sharing` others and itself.
-    pub(super) fn judged(&self, code: u16, took: Duration, sharing: u32, now: Time) {
-        self.pace.observe(took / sharing.max(1), now);
+    /// A request of ours ended whole, having waited silently for `silent` and shared the server with `sharing`
+    /// requests, itself among them.
+    pub(super) fn judged(&self, code: u16, silent: Duration, sharing: u32, now: Time) {
+        self.pace.observe(silent / sharing.max(1), now);
         match code {
             500.. => add(&self.failed, 1),
             // A client's own error says nothing of the model server.
@@ -310,6 +326,20 @@ impl Collector for Counters {
         self.encode_requests(&mut encoder)?;
         self.encode_shed(&mut encoder)?;
         self.encode_model(&mut encoder)?;
+        self.encode_results(
+            &mut encoder,
+            "probegate_tls_handshakes",
+            "TLS handshakes with clients",
+            ["failed", "ok"],
+            |w| &w.handshakes,
+        )?;
+        self.encode_results(
+            &mut encoder,
+            "probegate_access_log_lines",
+            "Lines of the access log",
+            ["dropped", "written"],
+            |w| &w.access_lines,
+        )?;
         self.encode_histogram(
             &mut encoder,
             "probegate_request_duration_seconds",
@@ -356,6 +386,21 @@ impl Counters {
         let mut all = encoder.encode_descriptor("probegate_shed", help, None, MetricType::Counter)?;
         for reason in Reason::ALL.into_iter().filter(|reason| reason.shed()) {
             counter(&mut all, &[("reason", reason.as_str().to_owned())], self.refused(reason))?;
+        }
+        Ok(())
+    }
+
+    fn encode_results(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        results: [&'static str; 2],
+        of: impl Fn(&WorkerCounters) -> &[AtomicU64; 2],
+    ) -> fmt::Result {
+        let mut all = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (place, result) in results.into_iter().enumerate() {
+            counter(&mut all, &[("result", result.to_owned())], self.sum(|w| of(w)[place].load(Relaxed)))?;
         }
         Ok(())
     }
@@ -433,12 +478,12 @@ mod tests {
         let now = counters.clock.now();
         for index in 0..2 {
             let worker = counters.worker(index);
-            let _flight = worker.begin(now);
+            let _flight = worker.begin(now, Duration::ZERO);
             worker.answered(200, Duration::from_millis(3));
             worker.finished(200, Duration::from_millis(40), now);
             worker.refuse(Reason::NotReady);
         }
-        let flight = counters.worker(1).begin(now);
+        let flight = counters.worker(1).begin(now, Duration::ZERO);
         counters.worker(1).end(flight);
         counters.worker(1).end(flight);
         let page = page(counters);
@@ -461,6 +506,34 @@ mod tests {
         ] {
             assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
         }
+    }
+
+    #[test]
+    fn the_longest_patience_of_a_pending_request_is_told_and_lent_when_it_is_given_up() {
+        let counters = Counters::new(2, Clock::start());
+        let now = counters.clock.now();
+        let (batch, other) = (counters.worker(0).begin(now, Duration::from_secs(900)), counters.worker(1));
+        let short = other.begin(now, Duration::ZERO);
+        assert_eq!(counters.traffic().patience, Duration::from_secs(900));
+        counters.worker(0).flights().abandon(now + Duration::from_secs(2), now, 2, Duration::from_secs(900));
+        counters.worker(0).end(batch);
+        other.flights().abandon(now + Duration::from_secs(3), now, 3, Duration::ZERO);
+        other.end(short);
+        let told = counters.traffic();
+        assert_eq!((told.patience, told.in_flight), (Duration::ZERO, 0));
+        assert_eq!((told.abandoned, told.abandoned_wait, told.abandoned_sharing), (2, Duration::from_secs(5), 5));
+        assert_eq!(told.lent_until, Some(now + Duration::from_secs(900)));
+    }
+
+    #[test]
+    fn the_pace_is_the_largest_of_all_workers() {
+        let counters = Counters::new(2, Clock::start());
+        let now = counters.clock.now();
+        assert_eq!(counters.traffic().pace, None);
+        counters.worker(0).judged(200, Duration::from_millis(10), 1, now);
+        counters.worker(1).judged(200, Duration::from_millis(900), 3, now);
+        counters.worker(1).judged(500, Duration::from_millis(20), 1, now);
+        assert_eq!(counters.traffic().pace, Some(Duration::from_millis(300)));
     }
 
     #[test]

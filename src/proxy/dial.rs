@@ -1,8 +1,11 @@
 //! New connections to the model server, over either protocol.
 
-use std::future::Future;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -10,7 +13,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use super::body::Upload;
 use super::channels::Channel;
@@ -34,7 +37,7 @@ where
 }
 
 /// A new HTTP/1.1 connection, for one request after the other.
-pub(super) async fn http1(worker: &Worker, to: Picked, within: Duration) -> Result<Sender, Reason> {
+pub(super) async fn http1(worker: &Worker, to: &Picked, within: Duration) -> Result<Sender, Reason> {
     let stream = connect(worker, to, within).await?;
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(limits::TRAFFIC_BUFFER_BYTES_MAX)
@@ -46,11 +49,11 @@ pub(super) async fn http1(worker: &Worker, to: Picked, within: Duration) -> Resu
     Ok(sender)
 }
 
-/// The shared HTTP/2 connection, dialled if there is none. `true`: it is new.
-pub(super) async fn http2(worker: &Worker, to: Picked, within: Duration) -> Result<(Rc<Channel>, bool), Reason> {
+/// A shared HTTP/2 connection with room, dialled if there is none. `true`: it is new.
+pub(super) async fn http2(worker: &Worker, to: &Picked, within: Duration) -> Result<(Rc<Channel>, bool), Reason> {
     let slot = worker.channels.borrow_mut().slot(to.address);
     let _turn = slot.turn().await;
-    if let Some(channel) = slot.live() {
+    if let Some(channel) = slot.live().or_else(|| slot.least()) {
         return Ok((channel, false));
     }
     let stream = connect(worker, to, within).await?;
@@ -59,15 +62,38 @@ pub(super) async fn http2(worker: &Worker, to: Picked, within: Duration) -> Resu
         .initial_connection_window_size(limits::H2_UPSTREAM_WINDOW_BYTES)
         .max_send_buf_size(limits::TRAFFIC_BUFFER_BYTES_MAX)
         .max_header_list_size(limits::HEAD_BYTES_MAX as u32)
+        // Nothing is sent before the model server has said how much it takes.
+        .initial_max_send_streams(0)
         .handshake::<_, Upload>(TokioIo::new(stream))
         .await
         .map_err(|_| Reason::UpstreamUnreachable)?;
-    spawn_local(connection);
-    Ok((slot.install(sender, worker.now()), true))
+    let connection = Rc::new(RefCell::new(Some(connection)));
+    let driven = Rc::clone(&connection);
+    spawn_local(poll_fn(move |cx| {
+        let mut connection = driven.borrow_mut();
+        let ended = connection.as_mut().is_none_or(|connection| Pin::new(connection).poll(cx).is_ready());
+        if !ended {
+            return Poll::Pending;
+        }
+        *connection = None;
+        Poll::Ready(())
+    }));
+    let channel = slot.install(sender, connection, worker.now());
+    let _ = timeout(limits::H2_SETTINGS_WAIT, said_how_many(&channel)).await;
+    Ok((channel, true))
+}
+
+/// Until the model server's settings are there, which is the first that it says. One that hangs never does: the
+/// caller sends regardless, so that the request counts as one that is not answered.
+async fn said_how_many(channel: &Channel) {
+    let mut look = interval(limits::H2_SETTINGS_WAIT / 100);
+    while channel.streams_max() == 0 && !channel.is_closed() {
+        look.tick().await;
+    }
 }
 
 /// A new connection, whatever is to be spoken on it.
-pub(super) async fn connect(worker: &Worker, to: Picked, within: Duration) -> Result<TcpStream, Reason> {
+pub(super) async fn connect(worker: &Worker, to: &Picked, within: Duration) -> Result<TcpStream, Reason> {
     let stream = match timeout(within, TcpStream::connect(to.address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {

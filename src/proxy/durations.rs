@@ -51,13 +51,19 @@ struct RingSecond {
     second: AtomicU64,
     sum_ns: AtomicU64,
     count: AtomicU64,
+    max_ns: AtomicU64,
 }
 
 impl Ring {
     pub(super) fn new() -> Self {
         Self {
             seconds: [const {
-                RingSecond { second: AtomicU64::new(u64::MAX), sum_ns: AtomicU64::new(0), count: AtomicU64::new(0) }
+                RingSecond {
+                    second: AtomicU64::new(u64::MAX),
+                    sum_ns: AtomicU64::new(0),
+                    count: AtomicU64::new(0),
+                    max_ns: AtomicU64::new(0),
+                }
             }; LATENCY_WINDOW_SECONDS],
         }
     }
@@ -68,19 +74,29 @@ impl Ring {
         if place.second.load(Relaxed) != second {
             place.sum_ns.store(0, Relaxed);
             place.count.store(0, Relaxed);
+            place.max_ns.store(0, Relaxed);
             place.second.store(second, Relaxed);
         }
-        add(&place.sum_ns, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        add(&place.sum_ns, nanos);
         add(&place.count, 1);
+        place.max_ns.store(place.max_ns.load(Relaxed).max(nanos), Relaxed);
     }
 
     pub(super) fn sum(&self, now: Time) -> (u64, u64) {
+        self.recent(now)
+            .fold((0, 0), |sum, place| (sum.0 + place.sum_ns.load(Relaxed), sum.1 + place.count.load(Relaxed)))
+    }
+
+    /// The largest of the last minute; none without any.
+    pub(super) fn largest(&self, now: Time) -> Option<Duration> {
+        self.recent(now).map(|place| Duration::from_nanos(place.max_ns.load(Relaxed))).max()
+    }
+
+    fn recent(&self, now: Time) -> impl Iterator<Item = &RingSecond> {
         let second = now.as_nanos() / 1_000_000_000;
         let oldest = (second + 1).saturating_sub(LATENCY_WINDOW_SECONDS as u64);
-        self.seconds
-            .iter()
-            .filter(|place| (oldest..second + 1).contains(&place.second.load(Relaxed)))
-            .fold((0, 0), |sum, place| (sum.0 + place.sum_ns.load(Relaxed), sum.1 + place.count.load(Relaxed)))
+        self.seconds.iter().filter(move |place| (oldest..second + 1).contains(&place.second.load(Relaxed)))
     }
 }
 
@@ -99,10 +115,12 @@ mod tests {
         ring.observe(Duration::from_nanos(10), Time::from_secs(100));
         ring.observe(Duration::from_nanos(30), Time::from_secs(159));
         assert_eq!(ring.sum(Time::from_secs(159)), (40, 2));
+        assert_eq!(ring.largest(Time::from_secs(159)), Some(Duration::from_nanos(30)));
         assert_eq!(ring.sum(Time::from_secs(160)), (30, 1));
         ring.observe(Duration::from_nanos(5), Time::from_secs(160));
         assert_eq!(ring.sum(Time::from_secs(160)), (35, 2));
         assert_eq!(ring.sum(Time::from_secs(300)), (0, 0));
+        assert_eq!(ring.largest(Time::from_secs(300)), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::durations::add;
-use crate::engine::Time;
+use crate::engine::{Time, Traffic};
 
 /// Requests of one worker that have a place.
 const PLACES: usize = 2048;
@@ -25,6 +25,10 @@ pub(super) struct Flights {
     tunnels: AtomicU64,
     abandoned: AtomicU64,
     abandoned_wait_ns: AtomicU64,
+    /// How many requests were in flight when those began, all together.
+    abandoned_sharing: AtomicU64,
+    /// Until when those on routes with a patience of their own may keep the model server silent.
+    lent_until_ns: AtomicU64,
 }
 
 #[derive(Default)]
@@ -33,6 +37,8 @@ struct Place {
     begun: AtomicU64,
     /// When the model server last sent something for it.
     last: AtomicU64,
+    /// How long its route lets the model server be silent; 0: as long as any.
+    patience_ns: AtomicU64,
 }
 
 /// A request's place, if it got one.
@@ -52,6 +58,8 @@ pub struct InFlight {
 pub(super) struct Overview {
     pub(super) oldest_begun: Option<Time>,
     pub(super) quietest_since: Option<Time>,
+    /// The longest that a route allows.
+    pub(super) patience: Duration,
 }
 
 impl Flights {
@@ -63,10 +71,12 @@ impl Flights {
             tunnels: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
             abandoned_wait_ns: AtomicU64::new(0),
+            abandoned_sharing: AtomicU64::new(0),
+            lent_until_ns: AtomicU64::new(0),
         }
     }
 
-    pub(super) fn begin(&self, now: Time) -> Flight {
+    pub(super) fn begin(&self, now: Time, patience: Duration) -> Flight {
         let (start, used) = (self.next.load(Relaxed), self.used.load(Relaxed));
         let is_free = |at: &usize| self.places[*at].begun.load(Relaxed) == 0;
         let free = (start..start + LOOKS).map(|at| at % PLACES).find(is_free);
@@ -75,6 +85,7 @@ impl Flights {
             return Flight(None);
         };
         self.places[at].last.store(0, Relaxed);
+        self.places[at].patience_ns.store(nanos(patience), Relaxed);
         self.places[at].begun.store(now.as_nanos().max(1), Relaxed);
         self.used.store(self.used.load(Relaxed).max(at + 1), Relaxed);
         // Low places are taken again first, so that few are looked at when sampled.
@@ -115,20 +126,33 @@ impl Flights {
         self.tunnels.load(Relaxed)
     }
 
-    /// Somebody gave up on an answer after so long.
-    pub(super) fn abandon(&self, waited: Duration) {
+    /// Somebody gave up at `now` on an answer, after the model server had been silent on it since `quiet`, and
+    /// `sharing` requests had been in flight when it began. `patience` is its route's.
+    pub(super) fn abandon(&self, now: Time, quiet: Time, sharing: u32, patience: Duration) {
         add(&self.abandoned, 1);
-        add(&self.abandoned_wait_ns, u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+        add(&self.abandoned_wait_ns, nanos(now.since(quiet)));
+        add(&self.abandoned_sharing, sharing.into());
+        if !patience.is_zero() {
+            let until = (quiet + patience).as_nanos();
+            self.lent_until_ns.store(self.lent_until_ns.load(Relaxed).max(until), Relaxed);
+        }
     }
 
-    pub(super) fn abandoned(&self) -> (u64, Duration) {
-        (self.abandoned.load(Relaxed), Duration::from_nanos(self.abandoned_wait_ns.load(Relaxed)))
+    /// Adds what was given up, ever.
+    pub(super) fn add_abandoned(&self, to: &mut Traffic) {
+        to.abandoned += self.abandoned.load(Relaxed);
+        to.abandoned_wait += Duration::from_nanos(self.abandoned_wait_ns.load(Relaxed));
+        to.abandoned_sharing += self.abandoned_sharing.load(Relaxed);
+        let lent = Some(self.lent_until_ns.load(Relaxed)).filter(|until| *until > 0).map(Time::from_nanos);
+        to.lent_until = to.lent_until.max(lent);
     }
 
     pub(super) fn overview(&self) -> Overview {
         let mut all = Overview::default();
-        for flight in self.in_flight() {
+        for place in self.taken() {
+            let Some(flight) = place.in_flight() else { continue };
             let quiet = flight.last_byte.unwrap_or(flight.begun);
+            all.patience = all.patience.max(Duration::from_nanos(place.patience_ns.load(Relaxed)));
             all.oldest_begun = Some(all.oldest_begun.map_or(flight.begun, |oldest| oldest.min(flight.begun)));
             all.quietest_since = Some(all.quietest_since.map_or(quiet, |since| since.min(quiet)));
         }
@@ -137,12 +161,24 @@ impl Flights {
 
     /// Every request that has a place.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = InFlight> {
-        self.places[..self.used.load(Relaxed)].iter().filter_map(|place| {
-            let begun = Some(place.begun.load(Relaxed)).filter(|begun| *begun > 0)?;
-            let last = Some(place.last.load(Relaxed)).filter(|last| *last > 0).map(Time::from_nanos);
-            Some(InFlight { begun: Time::from_nanos(begun), last_byte: last })
-        })
+        self.taken().filter_map(Place::in_flight)
     }
+
+    fn taken(&self) -> impl Iterator<Item = &Place> {
+        self.places[..self.used.load(Relaxed)].iter()
+    }
+}
+
+impl Place {
+    fn in_flight(&self) -> Option<InFlight> {
+        let begun = Some(self.begun.load(Relaxed)).filter(|begun| *begun > 0)?;
+        let last = Some(self.last.load(Relaxed)).filter(|last| *last > 0).map(Time::from_nanos);
+        Some(InFlight { begun: Time::from_nanos(begun), last_byte: last })
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -152,8 +188,8 @@ mod tests {
     #[test]
     fn the_oldest_and_the_quietest_are_told_apart() {
         let flights = Flights::new();
-        let first = flights.begin(Time::from_secs(10));
-        let second = flights.begin(Time::from_secs(20));
+        let first = flights.begin(Time::from_secs(10), Duration::ZERO);
+        let second = flights.begin(Time::from_secs(20), Duration::ZERO);
         flights.moved(first, Time::from_secs(30));
         let overview = flights.overview();
         assert_eq!(overview.oldest_begun, Some(Time::from_secs(10)));
@@ -168,12 +204,12 @@ mod tests {
     fn places_are_taken_again_and_more_requests_than_places_do_no_harm() {
         let flights = Flights::new();
         for turn in 0..10_000 {
-            let flight = flights.begin(Time::from_secs(turn + 1));
+            let flight = flights.begin(Time::from_secs(turn + 1), Duration::ZERO);
             assert!(flight.0.is_some());
             flights.end(flight);
         }
         assert!(flights.used.load(Relaxed) <= 2);
-        let all: Vec<Flight> = (0..PLACES * 2).map(|_| flights.begin(Time::from_secs(1))).collect();
+        let all: Vec<Flight> = (0..PLACES * 2).map(|_| flights.begin(Time::from_secs(1), Duration::ZERO)).collect();
         assert!(all.iter().filter(|flight| flight.0.is_some()).count() > PLACES / 2);
         all.into_iter().for_each(|flight| flights.end(flight));
         assert_eq!(flights.in_flight().count(), 0);

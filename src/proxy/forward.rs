@@ -10,22 +10,25 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::UPGRADE;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::admission::{self, Place};
+use super::access::{self, Recording};
+use super::admission;
 use super::body::{Answer, Upload};
 use super::channels::Channel;
 use super::connection::Conn;
 use super::flights::Flight;
 use super::headers::{Hop, Tunnel};
+use super::places::Place;
 use super::pool::Sender;
 use super::refusal::Reason;
 use super::substance::Substance;
+use super::tally::Turn;
 use super::upstreams::Picked;
 use super::{Limits, dial, headers, upgrade};
 use crate::engine::Time;
@@ -36,14 +39,22 @@ pub(super) struct Ticket {
     began: Time,
     /// The model server's status, once its head is there.
     code: u16,
-    /// Held until the end, where places are limited.
-    _place: Option<Place>,
+    /// Held until the end.
+    _place: Place,
     flight: Flight,
+    /// When its head came.
+    answered: Option<Time>,
     /// Requests in flight when it began, itself among them.
     sharing: u32,
+    /// How long its route lets the model server be silent; zero if it does not say.
+    patience: Duration,
     tunnel: bool,
+    /// At the upstream that took it, where there are several.
+    turn: Option<Turn>,
     /// When it ended, once it has and has been counted.
     settled: Option<Time>,
+    /// Where it may get a line in the access log.
+    recording: Option<Recording>,
 }
 
 /// A ticket and the connection that carries it.
@@ -53,12 +64,15 @@ pub(super) struct Exchange {
 }
 
 /// A connection to the model server for the time of an exchange.
-enum Lease {
+pub(super) enum Lease {
     /// For this exchange alone.
     Own(SocketAddr, Sender),
     /// Together with others.
     Shared(Rc<Channel>),
 }
+
+/// An answer's head, the connection that it came by, and its turn at the upstream.
+type Taken = (Response<Incoming>, Lease, Option<Turn>);
 
 /// What a request is, beside its head and its body.
 #[derive(Clone, Copy, Debug)]
@@ -76,17 +90,45 @@ enum Sent {
 }
 
 impl Ticket {
-    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Option<Place>) -> Self {
+    pub(super) fn new(conn: &Rc<Conn>, began: Time, place: Place, patience: Duration) -> Self {
         conn.enter();
-        let flight = conn.worker.counters().begin(conn.worker.now());
+        let flight = conn.worker.counters().begin(conn.worker.now(), patience);
         let sharing = u32::try_from(conn.worker.shared.counters.in_flight()).unwrap_or(u32::MAX);
-        Self { conn: Rc::clone(conn), began, code: 0, _place: place, flight, sharing, tunnel: false, settled: None }
+        Self {
+            conn: Rc::clone(conn),
+            began,
+            code: 0,
+            _place: place,
+            flight,
+            answered: None,
+            sharing,
+            patience,
+            tunnel: false,
+            turn: None,
+            settled: None,
+            recording: None,
+        }
+    }
+
+    /// What becomes of it is noted here too.
+    pub(super) fn recorded(mut self, recording: Option<Recording>) -> Self {
+        self.recording = recording;
+        self
+    }
+
+    /// For those who see a part of it pass.
+    pub(super) fn record(&self) -> Option<access::Key> {
+        self.recording.as_ref().map(Recording::key)
     }
 
     /// The head came.
     pub(super) fn answered(&mut self, code: u16) {
         self.code = code;
+        if let Some(recording) = &self.recording {
+            recording.answered(self.code);
+        }
         let now = self.conn.worker.now();
+        self.answered = Some(now);
         let counters = self.conn.worker.counters();
         counters.progress(now);
         counters.flights().moved(self.flight, now);
@@ -102,6 +144,14 @@ impl Ticket {
             worker.counters().flights().moved(self.flight, now);
         }
         worker.counters().sent(bytes);
+        if let Some(recording) = &self.recording {
+            recording.sent(bytes);
+        }
+    }
+
+    /// The upstream that answers it.
+    pub(super) fn taken(&mut self, turn: Option<Turn>) {
+        self.turn = turn;
     }
 
     /// When the request came.
@@ -112,26 +162,41 @@ impl Ticket {
     /// It ended whole.
     pub(super) fn finish(mut self, now: Time) {
         self.settled = Some(now);
+        self.recording.take().into_iter().for_each(Recording::finish);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);
-        counters.judged(self.code, took, self.sharing, now);
+        counters.judged(self.code, self.silent_part(took), self.sharing, now);
+        if let Some(turn) = self.turn.take() {
+            turn.finish();
+        }
     }
 
-    /// Somebody gave up on it, after so much silence.
+    /// How much of the time that it took the model server was silent: all of it, unless it streamed. A stream is
+    /// heard all the while, and who leaves it is missed at the next write.
+    fn silent_part(&self, took: Duration) -> Duration {
+        let head = self.answered.map_or(took, |at| at.since(self.began));
+        if head * 2 < took { head } else { took }
+    }
+
+    /// Somebody gave up on it.
     fn abandon(&self, now: Time) {
         let flights = self.conn.worker.counters().flights();
-        flights.abandon(now.since(flights.last(self.flight).unwrap_or(self.began)));
+        flights.abandon(now, flights.last(self.flight).unwrap_or(self.began), self.sharing, self.patience);
     }
 
     /// From now on it is a tunnel: its silence says nothing.
     pub(super) fn becomes_tunnel(&mut self) {
         self.tunnel = true;
         self.conn.worker.counters().flights().becomes_tunnel(&mut self.flight);
+        if let Some(turn) = &mut self.turn {
+            turn.switched();
+        }
     }
 
     /// It was a tunnel and ended.
     pub(super) fn finish_tunnel(mut self) {
         self.settled = Some(self.conn.worker.now());
+        self.recording.take().into_iter().for_each(Recording::finish);
         self.conn.worker.counters().tunnelled(self.code);
     }
 
@@ -139,7 +204,11 @@ impl Ticket {
     pub(super) fn fail(mut self, reason: Reason) {
         let now = self.conn.worker.now();
         self.settled = Some(now);
+        self.recording.take().into_iter().for_each(|recording| recording.fail(reason));
         self.conn.worker.counters().refuse(reason);
+        if let Some(turn) = self.turn.take() {
+            turn.fail(reason);
+        }
         // Given up by us or by the client, it may still be worked on.
         if matches!(reason, Reason::FirstByteTimeout | Reason::ClientGone) {
             self.abandon(now);
@@ -172,6 +241,13 @@ impl Exchange {
         self.ticket.passed(bytes, substance);
     }
 
+    /// The answer's trailers passed.
+    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(turn) = &mut self.ticket.turn {
+            turn.trailers(trailers);
+        }
+    }
+
     /// The answer's last byte was read: the connection is free for the next.
     pub(super) fn finish(self) {
         let worker = &self.ticket.conn.worker;
@@ -190,20 +266,27 @@ impl Exchange {
 
 /// Carries an admitted request to an upstream and its answer's head back. On an error the ticket is settled.
 pub(super) async fn forward(
-    ticket: Ticket,
+    mut ticket: Ticket,
     mut request: Request<Incoming>,
     way: Way,
     limits: Limits,
 ) -> Result<Response<Answer>, Reason> {
     let client = way.tunnel.map(|tunnel| (tunnel, hyper::upgrade::on(&mut request)));
     let conn = Rc::clone(&ticket.conn);
-    let request = request.map(|body| Upload::new(body, Rc::clone(&conn)));
+    let record = ticket.record();
+    let request = request.map(|body| Upload::new(body, Rc::clone(&conn), record));
     let done = match way.hop {
         Hop::Http1 => exchange(&conn, request, limits, ticket.began).await,
         Hop::Http2 => exchange_shared(&conn, request, limits, ticket.began).await,
     };
     match done {
-        Ok((response, lease)) => answer(ticket, response, lease, client),
+        Ok((response, lease, mut turn)) => {
+            if let Some(turn) = &mut turn {
+                turn.answered(response.status(), response.headers());
+            }
+            ticket.turn = turn;
+            answer(ticket, response, lease, client)
+        }
         Err(reason) => {
             ticket.fail(reason);
             Err(reason)
@@ -230,7 +313,7 @@ fn answer(
     if switched {
         ticket.becomes_tunnel();
         headers::prepare_switch(response.headers_mut(), tunnel);
-        upgrade::tunnel(ticket, client, hyper::upgrade::on(&mut response));
+        upgrade::tunnel(ticket, lease, client, hyper::upgrade::on(&mut response));
         if tunnel == Tunnel::ConnectToUpgrade {
             *response.status_mut() = StatusCode::OK;
         }
@@ -248,16 +331,13 @@ fn answer(
 
 /// Sends on a kept connection while one is alive, else on a new one; to another upstream if the first cannot
 /// be reached.
-async fn exchange(
-    conn: &Rc<Conn>,
-    mut request: Request<Upload>,
-    limits: Limits,
-    began: Time,
-) -> Result<(Response<Incoming>, Lease), Reason> {
+async fn exchange(conn: &Rc<Conn>, mut request: Request<Upload>, limits: Limits, began: Time) -> Result<Taken, Reason> {
     let worker = &conn.worker;
-    let mut picked = match pick(conn, request.uri().path(), None) {
+    let mut picked = match pick(conn, &request, None) {
         Some(picked) => picked,
-        None => Box::pin(await_upstream(conn, request.uri().path(), Reason::NoUpstream, limits, began)).await?,
+        None => {
+            Box::pin(await_upstream(conn, || pick(conn, &request, None), Reason::NoUpstream, limits, began)).await?
+        }
     };
     let mut second = false;
     loop {
@@ -268,27 +348,32 @@ async fn exchange(
             let Some(mut sender) = kept else { break };
             let spare = spare_of(&request);
             match sent(sender.try_send_request(request), limits.first_byte_timeout).await {
-                Sent::Answered(response) => return Ok((response, Lease::Own(address, sender))),
+                Sent::Answered(response) => return Ok((response, Lease::Own(address, sender), picked.turn)),
                 Sent::HandedBack(back) => request = back,
-                Sent::Failed(reason @ Reason::UpstreamReset) => request = spare.ok_or(reason)?,
-                Sent::Failed(reason) => return Err(reason),
+                Sent::Failed(reason @ Reason::UpstreamReset) => {
+                    request = spare.ok_or(reason).map_err(|reason| picked.failed(reason))?;
+                }
+                Sent::Failed(reason) => return Err(picked.failed(reason)),
             }
         }
         // Boxed: rare, and its state would make every connection's larger.
-        match Box::pin(dial::http1(worker, picked, limits.connect_timeout)).await {
+        match Box::pin(dial::http1(worker, &picked, limits.connect_timeout)).await {
             Ok(mut sender) => {
                 return match sent(sender.try_send_request(request), limits.first_byte_timeout).await {
-                    Sent::Answered(response) => Ok((response, Lease::Own(address, sender))),
-                    Sent::HandedBack(_) => Err(Reason::UpstreamReset),
-                    Sent::Failed(reason) => Err(reason),
+                    Sent::Answered(response) => Ok((response, Lease::Own(address, sender), picked.turn)),
+                    Sent::HandedBack(_) => Err(picked.failed(Reason::UpstreamReset)),
+                    Sent::Failed(reason) => Err(picked.failed(reason)),
                 };
             }
             Err(reason) => {
-                let other = if second { None } else { pick(conn, request.uri().path(), Some(address)) };
+                picked.failed(reason);
+                let other = if second { None } else { pick(conn, &request, Some(address)) };
                 second = true;
                 picked = match other {
                     Some(other) => other,
-                    None => Box::pin(await_upstream(conn, request.uri().path(), reason, limits, began)).await?,
+                    None => {
+                        Box::pin(await_upstream(conn, || pick(conn, &request, None), reason, limits, began)).await?
+                    }
                 };
             }
         }
@@ -302,11 +387,13 @@ async fn exchange_shared(
     mut request: Request<Upload>,
     limits: Limits,
     began: Time,
-) -> Result<(Response<Incoming>, Lease), Reason> {
+) -> Result<Taken, Reason> {
     let worker = &conn.worker;
-    let mut picked = match pick(conn, request.uri().path(), None) {
+    let mut picked = match pick(conn, &request, None) {
         Some(picked) => picked,
-        None => Box::pin(await_upstream(conn, request.uri().path(), Reason::NoUpstream, limits, began)).await?,
+        None => {
+            Box::pin(await_upstream(conn, || pick(conn, &request, None), Reason::NoUpstream, limits, began)).await?
+        }
     };
     let (mut second, mut retried) = (false, false);
     loop {
@@ -314,14 +401,17 @@ async fn exchange_shared(
         let live = worker.channels.borrow_mut().slot(picked.address).live();
         let (channel, new) = match live {
             Some(channel) => (channel, false),
-            None => match Box::pin(dial::http2(worker, picked, limits.connect_timeout)).await {
+            None => match Box::pin(dial::http2(worker, &picked, limits.connect_timeout)).await {
                 Ok(dialled) => dialled,
                 Err(reason) => {
-                    let other = if second { None } else { pick(conn, request.uri().path(), Some(picked.address)) };
+                    picked.failed(reason);
+                    let other = if second { None } else { pick(conn, &request, Some(picked.address)) };
                     second = true;
                     picked = match other {
                         Some(other) => other,
-                        None => Box::pin(await_upstream(conn, request.uri().path(), reason, limits, began)).await?,
+                        None => {
+                            Box::pin(await_upstream(conn, || pick(conn, &request, None), reason, limits, began)).await?
+                        }
                     };
                     continue;
                 }
@@ -331,15 +421,15 @@ async fn exchange_shared(
         let spare = if last { None } else { spare_of(&request) };
         let sending = channel.sender().try_send_request(request);
         request = match sent(sending, limits.first_byte_timeout).await {
-            Sent::Answered(response) => return Ok((response, Lease::Shared(channel))),
+            Sent::Answered(response) => return Ok((response, Lease::Shared(channel), picked.turn)),
             Sent::HandedBack(back) if !last => back,
-            Sent::HandedBack(_) => return Err(Reason::UpstreamReset),
+            Sent::HandedBack(_) => return Err(picked.failed(Reason::UpstreamReset)),
             Sent::Failed(reason @ Reason::UpstreamReset) => {
                 // The streams of a dead connection hear of it before the connection's own task does.
                 yield_now().await;
-                spare.filter(|_| channel.is_closed()).ok_or(reason)?
+                spare.filter(|_| channel.is_closed()).ok_or(reason).map_err(|reason| picked.failed(reason))?
             }
-            Sent::Failed(reason) => return Err(reason),
+            Sent::Failed(reason) => return Err(picked.failed(reason)),
         };
         retried = true;
     }
@@ -348,22 +438,34 @@ async fn exchange_shared(
 /// Nobody is there. While the request may be held, the model server may be on its way back: not a byte was sent.
 pub(super) async fn await_upstream(
     conn: &Conn,
-    path: &str,
+    pick: impl Fn() -> Option<Picked>,
     reason: Reason,
     limits: Limits,
     began: Time,
 ) -> Result<Picked, Reason> {
     let nobody = matches!(reason, Reason::NoUpstream | Reason::UpstreamRefused);
     while nobody && admission::pause(conn, began, limits.hold).await {
-        if let Some(picked) = pick(conn, path, None) {
+        if let Some(picked) = pick() {
             return Ok(picked);
         }
     }
     Err(reason)
 }
 
-pub(super) fn pick(conn: &Conn, path: &str, except: Option<SocketAddr>) -> Option<Picked> {
-    conn.worker.shared.setup.load().upstreams.pick(path.as_bytes(), except)
+fn pick(conn: &Conn, request: &Request<Upload>, except: Option<SocketAddr>) -> Option<Picked> {
+    pick_for(conn, request.uri().path(), request.body().record(), except)
+}
+
+/// The upstream for a request to this path. `record`: where that is noted.
+pub(super) fn pick_for(
+    conn: &Conn,
+    path: &str,
+    record: Option<access::Key>,
+    except: Option<SocketAddr>,
+) -> Option<Picked> {
+    let picked = conn.worker.shared.setup.load().upstreams.pick(conn.worker.index(), path.as_bytes(), except)?;
+    access::sent_to(&conn.worker, record, picked.address);
+    Some(picked)
 }
 
 /// The same request once more, if doing it twice is doing it once (RFC 9110, 9.2.2) and it has no body. Model

@@ -20,6 +20,14 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// Who sent a request, as the model server is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Client {
+    pub(super) ip: IpAddr,
+    /// Whether it came over TLS.
+    pub(super) https: bool,
+}
+
 /// How the model server is spoken to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Hop {
@@ -41,7 +49,7 @@ pub(super) enum Tunnel {
 /// Brings a client's request into the form in which the upstream gets it, and says which tunnel it asks for.
 pub(super) fn prepare_request<B>(
     request: &mut Request<B>,
-    from: IpAddr,
+    from: Client,
     forwarded: bool,
     hop: Hop,
 ) -> Result<Option<Tunnel>, Reason> {
@@ -55,7 +63,7 @@ pub(super) fn prepare_request<B>(
     Ok(tunnel)
 }
 
-fn aim_http1<B>(request: &mut Request<B>, from: IpAddr, forwarded: bool) -> Result<Option<Tunnel>, Reason> {
+fn aim_http1<B>(request: &mut Request<B>, from: Client, forwarded: bool) -> Result<Option<Tunnel>, Reason> {
     let over_http2 = request.version() == Version::HTTP_2;
     normalise_target(request)?;
     check_host(request)?;
@@ -75,12 +83,13 @@ fn aim_http1<B>(request: &mut Request<B>, from: IpAddr, forwarded: bool) -> Resu
     Ok(Some(if over_http2 { Tunnel::ConnectToUpgrade } else { Tunnel::Upgrade }))
 }
 
-fn aim_http2<B>(request: &mut Request<B>, from: IpAddr, forwarded: bool) -> Result<Option<Tunnel>, Reason> {
+fn aim_http2<B>(request: &mut Request<B>, from: Client, forwarded: bool) -> Result<Option<Tunnel>, Reason> {
     if !is_whole(request.uri()) {
         normalise_target(request)?;
         check_host(request)?;
         host_to_authority(request)?;
     }
+    speak_plainly(request)?;
     // The authority says it (RFC 9113, 8.3.1).
     request.headers_mut().remove(header::HOST);
     strip_hop_by_hop(request.headers_mut());
@@ -90,6 +99,18 @@ fn aim_http2<B>(request: &mut Request<B>, from: IpAddr, forwarded: bool) -> Resu
     }
     *request.version_mut() = Version::HTTP_2;
     Ok((request.method() == Method::CONNECT).then_some(Tunnel::Connect))
+}
+
+/// The scheme is that of our own connection, which has no TLS: some servers insist. `X-Forwarded-Proto` has the
+/// client's.
+fn speak_plainly<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    if request.uri().scheme() != Some(&Scheme::HTTPS) {
+        return Ok(());
+    }
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::BadRequest)?;
+    Ok(())
 }
 
 /// Whether a target can be sent over HTTP/2 as it came.
@@ -277,19 +298,19 @@ fn has_token(value: &HeaderValue, token: &str) -> bool {
     value.to_str().is_ok_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
 }
 
-fn add_forwarded(headers: &mut HeaderMap, from: IpAddr, host: Option<HeaderValue>) {
+fn add_forwarded(headers: &mut HeaderMap, from: Client, host: Option<HeaderValue>) {
     let mut chain =
         headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ");
     if !chain.is_empty() {
         chain.push_str(", ");
     }
-    chain.push_str(&from.to_canonical().to_string());
+    chain.push_str(&from.ip.to_canonical().to_string());
     if let Ok(value) = HeaderValue::from_str(&chain) {
         headers.insert(X_FORWARDED_FOR, value);
     }
     // A proxy before us saw the client's own words: they stay.
     if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if from.https { "https" } else { "http" }));
     }
     if !headers.contains_key(X_FORWARDED_HOST)
         && let Some(host) = host
@@ -302,7 +323,7 @@ fn add_forwarded(headers: &mut HeaderMap, from: IpAddr, host: Option<HeaderValue
 mod tests {
     use super::*;
 
-    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
+    const FROM: Client = Client { ip: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9)), https: false };
 
     fn request(uri: &str, fields: &[(&'static str, &'static str)]) -> Request<()> {
         let mut request = Request::builder().uri(uri).body(()).unwrap();
@@ -422,5 +443,17 @@ mod tests {
         assert_eq!(request.headers()["x-forwarded-for"], "1.1.1.1, 10.0.0.9");
         assert_eq!(request.headers()["x-forwarded-proto"], "https");
         assert_eq!(request.headers()["x-forwarded-host"], "m");
+    }
+
+    #[test]
+    fn whoever_came_over_tls_is_said_to_have_and_our_own_hop_is_plain() {
+        let mut h1 = request("/", &[("host", "m")]);
+        prepare_request(&mut h1, Client { https: true, ..FROM }, true, Hop::Http1).unwrap();
+        assert_eq!(h1.headers()["x-forwarded-proto"], "https");
+        let mut h2 = request("https://m/v1?a=b", &[]);
+        *h2.version_mut() = Version::HTTP_2;
+        prepare_request(&mut h2, Client { https: true, ..FROM }, true, Hop::Http2).unwrap();
+        assert_eq!(h2.uri(), "http://m/v1?a=b");
+        assert_eq!(h2.headers()["x-forwarded-proto"], "https");
     }
 }

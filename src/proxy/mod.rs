@@ -7,6 +7,7 @@
 //! `run` makes one [`Shared`], binds with [`bind`], runs [`worker`] on a thread of its own for each listener
 //! and hands every published snapshot to [`Shared::apply`].
 
+mod access;
 mod admission;
 mod bind;
 mod body;
@@ -19,10 +20,16 @@ mod flights;
 mod forward;
 mod headers;
 mod http1;
+mod least_loaded;
+mod line;
+mod places;
 mod pool;
 mod refusal;
 mod request;
+mod rules;
+mod secured;
 mod substance;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -35,11 +42,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, HeaderName, Method, Response, Uri};
 use tokio::sync::{Notify, mpsc};
+use tokio_rustls::rustls::ServerConfig;
 
+pub use access::{AccessLines, AccessWriter, access_log};
 pub use bind::bind;
 pub use counters::Counters;
 pub use flights::InFlight;
@@ -48,11 +57,15 @@ pub use upstreams::UpstreamsError;
 pub use worker::{Order, worker};
 
 use crate::clock::Clock;
-use crate::config::{Algorithm, Config, UpstreamProtocol};
-use crate::engine::{BackendId, Cause, DrainPhase, InstancePhase, Sign, Snapshot, Status};
+use crate::config::{AccessLog, Algorithm, Config, UpstreamProtocol};
+use crate::engine::{
+    BackendId, BackendState, Cause, DrainPhase, Ends, InstancePhase, OnTimeout, Sign, Snapshot, Status,
+};
 use crate::publish::Published;
-use admission::{Gate, Terms};
-use upstreams::{Upstreams, Weighted};
+use admission::Terms;
+use places::Gate;
+use rules::Rules;
+use upstreams::{Admit, Upstreams, Weighted};
 
 /// Answers probe paths on the traffic listener, for `listen.expose_probes`.
 pub trait ProbeHook: Send + Sync {
@@ -68,6 +81,8 @@ pub struct Wiring {
     pub signs: Option<mpsc::Sender<(BackendId, Sign)>>,
     /// Present when the probe paths are to be answered here too.
     pub probes: Option<Arc<dyn ProbeHook>>,
+    /// Where requests' lines go, where they may be asked for. Bounded; a full queue loses the line.
+    pub access: Option<AccessLines>,
 }
 
 /// What all workers share: settings, upstreams, the gate, the counters.
@@ -77,6 +92,8 @@ pub struct Shared {
     counters: Arc<Counters>,
     setup: ArcSwap<Setup>,
     gate: AtomicU8,
+    /// How clients are shaken hands with; none: they speak plain HTTP.
+    tls: ArcSwapOption<ServerConfig>,
     /// The one place of a trial.
     trial: Arc<Gate>,
     /// Told when what was closed may have opened, for those who wait.
@@ -90,18 +107,8 @@ struct Setup {
     algorithm: Algorithm,
     list: Vec<Weighted>,
     upstreams: Arc<Upstreams>,
-    terms: Terms,
-    /// The longest path first.
-    routes: Vec<RouteRules>,
-}
-
-/// What differs for one path and below.
-struct RouteRules {
-    path: String,
-    first_byte_timeout: Option<Duration>,
-    terms: Terms,
-    /// Whether the gate is its own.
-    own: bool,
+    rules: Rules,
+    access: Option<AccessLog>,
 }
 
 /// The settings that a request needs, copied out of the setup before it waits for anything.
@@ -109,6 +116,8 @@ struct RouteRules {
 struct Limits {
     hold: Option<Duration>,
     first_byte_timeout: Option<Duration>,
+    /// How long the route lets the model server be silent; zero if it does not say.
+    patience: Duration,
     connect_timeout: Duration,
     upstream_idle: Duration,
     client_idle: Duration,
@@ -140,13 +149,14 @@ impl Shared {
         clock: Clock,
         wiring: Wiring,
     ) -> Result<Arc<Self>, UpstreamsError> {
-        let setup = Setup::new(config, backends, None)?;
+        let setup = Setup::new(config, backends, wiring.workers, None)?;
         let shared = Self {
             clock,
             counters: Arc::new(Counters::new(wiring.workers, clock)),
             setup: ArcSwap::from_pointee(setup),
-            trial: Gate::new(1),
+            trial: Gate::new(Some(1)),
             gate: AtomicU8::new(Passage::NotReady as u8),
+            tls: ArcSwapOption::empty(),
             changed: Notify::new(),
             wiring,
             published,
@@ -162,7 +172,12 @@ impl Shared {
         let setup = self.setup.load();
         let mut news = false;
         for (id, backend) in (0..).zip(snapshot.backends.iter()) {
-            news |= setup.upstreams.enable(BackendId(id), backend.enabled);
+            let admit = match backend.state {
+                BackendState::Up => Admit::Anything,
+                BackendState::Probation => Admit::Trial,
+                BackendState::Down | BackendState::Ejected => Admit::Nothing,
+            };
+            news |= setup.upstreams.admit(BackendId(id), admit);
         }
         let passage = Passage::of(snapshot) as u8;
         news |= self.gate.swap(passage, Ordering::AcqRel) != passage;
@@ -176,13 +191,32 @@ impl Shared {
     /// one of the new plan, for backends are known by their place in it. On an error everything stays as it was.
     pub fn configure(&self, config: &Config, backends: &[SocketAddr]) -> Result<(), UpstreamsError> {
         let before = self.setup.load_full();
-        self.setup.store(Arc::new(Setup::new(config, backends, Some(&before))?));
+        self.setup.store(Arc::new(Setup::new(config, backends, self.wiring.workers, Some(&before))?));
         Ok(())
+    }
+
+    /// Who connects from now on speaks TLS with this, or plain HTTP. Open connections go on as they are.
+    pub fn serve_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        self.tls.store(tls);
+    }
+
+    /// Whether requests' lines have somewhere to go.
+    pub fn has_access_log(&self) -> bool {
+        self.wiring.access.is_some()
+    }
+
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.load_full()
     }
 
     /// The numbers, for the driver, the watchdog and the metrics page.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// How requests to each upstream address ended, in the order of the backends.
+    pub fn ends(&self) -> Vec<Ends> {
+        self.setup.load().upstreams.ends()
     }
 
     fn limits(&self) -> Limits {
@@ -192,11 +226,18 @@ impl Shared {
     /// What holds for a request to this path.
     fn rules(&self, path: &str) -> (Limits, Terms) {
         let setup = self.setup.load();
-        let common = (setup.limits, &setup.terms);
-        let (limits, terms) = setup.routes.iter().find(|route| route.covers(path)).map_or(common, |route| {
-            (Limits { first_byte_timeout: route.first_byte_timeout, ..setup.limits }, &route.terms)
+        let (terms, route) = setup.rules.of(path);
+        let limits = route.map_or(setup.limits, |route| Limits {
+            first_byte_timeout: route.first_byte_timeout,
+            patience: route.stall_after,
+            ..setup.limits
         });
         (limits, terms.clone())
+    }
+
+    /// How far forward in the queue a request stands, where its header says so.
+    fn priority<'a>(&self, field: impl FnOnce(&HeaderName) -> Option<&'a str>) -> i8 {
+        self.setup.load().rules.priority(field)
     }
 
     fn passage(&self) -> Passage {
@@ -220,60 +261,36 @@ impl Shared {
 }
 
 impl Setup {
-    fn new(config: &Config, backends: &[SocketAddr], before: Option<&Self>) -> Result<Self, UpstreamsError> {
+    fn new(
+        config: &Config,
+        backends: &[SocketAddr],
+        workers: usize,
+        before: Option<&Self>,
+    ) -> Result<Self, UpstreamsError> {
+        let timeouts = |index: usize| {
+            let check = config.engine.backends.get(index).and_then(|b| config.engine.checks.get(b.check.index()));
+            check.is_none_or(|check| check.on_timeout == OnTimeout::Fail)
+        };
         let algorithm = config.upstream.algorithm;
         let list: Vec<Weighted> = config
             .upstream
             .backends
             .iter()
             .zip(backends)
-            .map(|(backend, &address)| Weighted { address, weight: backend.weight })
+            .enumerate()
+            .map(|(index, (backend, &address))| Weighted { address, weight: backend.weight, timeouts: timeouts(index) })
             .collect();
         let limits = Limits::new(config);
-        let (terms, routes) = rules_of(config, before);
+        let access = config.log.access;
+        let rules = Rules::new(&config.traffic, before.map(|before| &before.rules));
         if let Some(before) = before.filter(|before| before.list == list && before.algorithm == algorithm) {
-            return Ok(Self { limits, algorithm, list, upstreams: Arc::clone(&before.upstreams), terms, routes });
+            return Ok(Self { limits, algorithm, list, upstreams: Arc::clone(&before.upstreams), rules, access });
         }
-        let upstreams = Upstreams::new(algorithm, &list)?;
+        let mut upstreams = Upstreams::new(algorithm, &list, workers)?;
         if let Some(before) = before {
             upstreams.inherit(&before.upstreams);
         }
-        Ok(Self { limits, algorithm, list, upstreams: Arc::new(upstreams), terms, routes })
-    }
-}
-
-/// Limits as configured. A gate that was there before stays, with whoever is inside.
-fn rules_of(config: &Config, before: Option<&Setup>) -> (Terms, Vec<RouteRules>) {
-    let traffic = &config.traffic;
-    let gate = gate(before.and_then(|before| before.terms.gate.as_ref()), traffic.max_in_flight);
-    let terms = Terms { gate, queue: traffic.queue, hold: traffic.hold };
-    let routes = traffic.routes.iter().map(|route| {
-        let same = |old: &&RouteRules| old.own && old.path == route.path;
-        let old = before.and_then(|before| before.routes.iter().find(same)).and_then(|old| old.terms.gate.as_ref());
-        let own = route.max_in_flight.is_some();
-        let gate = if own { self::gate(old, route.max_in_flight) } else { terms.gate.clone() };
-        RouteRules {
-            path: route.path.clone(),
-            first_byte_timeout: route.first_byte_timeout,
-            terms: Terms { gate, queue: route.queue, hold: route.hold },
-            own,
-        }
-    });
-    let routes = routes.collect();
-    (terms, routes)
-}
-
-fn gate(old: Option<&Arc<Gate>>, max: Option<usize>) -> Option<Arc<Gate>> {
-    let max = max?;
-    let Some(old) = old else { return Some(Gate::new(max)) };
-    old.resize(max);
-    Some(Arc::clone(old))
-}
-
-impl RouteRules {
-    /// Its own path, and what is below it.
-    fn covers(&self, path: &str) -> bool {
-        path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        Ok(Self { limits, algorithm, list, upstreams: Arc::new(upstreams), rules, access })
     }
 }
 
@@ -283,6 +300,7 @@ impl Limits {
         Self {
             hold: traffic.hold,
             first_byte_timeout: traffic.first_byte_timeout,
+            patience: Duration::ZERO,
             connect_timeout: traffic.connect_timeout,
             upstream_idle: traffic.upstream_idle,
             client_idle: traffic.client_idle,

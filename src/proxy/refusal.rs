@@ -42,6 +42,8 @@ pub enum Reason {
     QueueFull,
     /// It waited for its turn for as long as it may.
     QueueTimeout,
+    /// Plain HTTP where TLS is spoken. Said without reading a request.
+    TlsRequired,
     /// The model server's answer broke off after its head. Counted, never sent.
     UpstreamAborted,
     /// No connection to the model server in time.
@@ -60,7 +62,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::ClientGone,
         Self::ConnectionsFull,
@@ -72,6 +74,7 @@ impl Reason {
         Self::NotReady,
         Self::QueueFull,
         Self::QueueTimeout,
+        Self::TlsRequired,
         Self::UpstreamAborted,
         Self::UpstreamConnectTimeout,
         Self::UpstreamInvalid,
@@ -95,6 +98,7 @@ impl Reason {
             Self::NotReady => "not_ready",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::TlsRequired => "tls_required",
             Self::UpstreamAborted => "upstream_aborted",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
             Self::UpstreamInvalid => "upstream_invalid",
@@ -108,7 +112,7 @@ impl Reason {
     /// The status it is sent (or counted) with. 499 is nginx's number for a client that left.
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadRequest => 400,
+            Self::BadRequest | Self::TlsRequired => 400,
             Self::ClientGone => 499,
             Self::ConnectUnsupported => 501,
             Self::FirstByteTimeout => 504,
@@ -130,6 +134,11 @@ impl Reason {
     /// Whether the same request may be sent again soon: nothing of it has reached the model server.
     pub const fn retryable(self) -> bool {
         self.status() == 503
+    }
+
+    /// Whether there was no room for it.
+    pub const fn full(self) -> bool {
+        matches!(self, Self::ConnectionsFull | Self::QueueFull | Self::QueueTimeout)
     }
 
     /// Whether it counts as shed: the server could not take it now, through no fault of the request.
@@ -179,6 +188,7 @@ impl Reason {
             Self::NotReady => "the model server is not ready",
             Self::QueueTimeout => "too many requests in flight for too long",
             Self::QueueFull => "too many requests in flight",
+            Self::TlsRequired => "this port speaks HTTPS, not HTTP",
             Self::UpstreamAborted => "the model server broke off its answer",
             Self::UpstreamConnectTimeout => "the model server did not accept a connection in time",
             Self::UpstreamInvalid => "the model server's answer is not valid HTTP",

@@ -11,13 +11,16 @@ use http::{Method, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::admission::{self, Place, Terms};
+use super::access::{About, Recording};
+use super::admission::{self, Terms};
 use super::body::Answer;
 use super::connection::Conn;
 use super::forward::{self, Ticket, Way};
 use super::headers::Hop;
+use super::line::Applicant;
+use super::places::Place;
 use super::refusal::Reason;
-use super::{Passage, headers};
+use super::{Passage, Shared, headers};
 use crate::config::UpstreamProtocol;
 use crate::limits;
 
@@ -29,21 +32,25 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
         return Ok(answer.map(Answer::Own));
     }
     let from = Asker::of(&request);
+    let recording = Recording::begin(&conn.worker, || About::of(&request));
     let shared = &conn.worker.shared;
     let (mut limits, terms) = shared.rules(request.uri().path());
     limits.hold = terms.hold;
     let began = conn.worker.now();
-    let place = match admission::at_once(shared.passage(), &terms) {
-        Some(place) => place,
+    let place = match admission::at_once(shared.passage(), terms) {
+        Ok(place) => place,
         // Boxed: rare, and its state would make every connection's larger.
-        None => match Box::pin(wait(&conn, &terms, weight(&request))).await {
+        Err(terms) => match Box::pin(wait(&conn, &terms, weight(&request), priority(shared, &request))).await {
             Ok(place) => place,
-            Err(reason) => return Ok(refusal(&conn, reason, from)),
+            Err(reason) => {
+                recording.into_iter().for_each(|recording| recording.fail(reason));
+                return Ok(refusal(&conn, reason, from));
+            }
         },
     };
-    let ticket = Ticket::new(&conn, began, place);
+    let ticket = Ticket::new(&conn, began, place, limits.patience).recorded(recording);
     let hop = hop_of(limits.protocol, &request);
-    let tunnel = match headers::prepare_request(&mut request, conn.peer.ip(), limits.forwarded_headers, hop) {
+    let tunnel = match headers::prepare_request(&mut request, conn.client(), limits.forwarded_headers, hop) {
         Ok(tunnel) => tunnel,
         Err(reason) => {
             ticket.fail(reason);
@@ -99,12 +106,18 @@ fn weight(request: &Request<Incoming>) -> u64 {
     request.body().size_hint().exact().unwrap_or(limits::TRAFFIC_BUFFER_BYTES_MAX as u64)
 }
 
+fn priority(shared: &Shared, request: &Request<Incoming>) -> i8 {
+    shared.priority(|name| request.headers().get(name).and_then(|value| value.to_str().ok()))
+}
+
 /// Waits for admission where that is allowed, and counts a request that gets none.
 /// `bytes`: what its body will weigh.
-pub(super) async fn wait(conn: &Rc<Conn>, terms: &Terms, bytes: u64) -> Result<Option<Place>, Reason> {
+pub(super) async fn wait(conn: &Rc<Conn>, terms: &Terms, bytes: u64, priority: i8) -> Result<Place, Reason> {
     let mut waiting = Waiting { conn, ended: Some(Reason::ClientGone) };
     conn.enter();
-    let admitted = admission::wait(conn, terms, bytes).await;
+    // Connections live as long as their requests: an address is nobody else's.
+    let who = Applicant { priority, bytes, flow: Rc::as_ptr(conn).addr() as u64 };
+    let admitted = admission::wait(conn, terms, who).await;
     waiting.ended = admitted.as_ref().err().copied();
     admitted
 }

@@ -17,13 +17,14 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::MissedTickBehavior;
 
+use super::access::Records;
 use super::channels::Channels;
 use super::connection::{self, Connections};
 use super::counters::WorkerCounters;
 use super::http1::Scratch;
 use super::pool::{Pool, Sender};
 use super::refusal::Reason;
-use super::{Limits, Shared};
+use super::{Limits, Shared, secured};
 use crate::engine::{BackendId, Sign, Time};
 use crate::limits;
 
@@ -47,6 +48,7 @@ pub(super) struct Worker {
     pub(super) scratch: Scratch,
     pub(super) channels: RefCell<Channels>,
     pub(super) connections: Connections,
+    pub(super) records: RefCell<Records>,
     last_sign: Cell<Option<Time>>,
 }
 
@@ -70,6 +72,7 @@ pub fn worker(
         scratch: Scratch::new(),
         channels: RefCell::default(),
         connections: Connections::default(),
+        records: RefCell::default(),
         last_sign: Cell::new(None),
     });
     listener.set_nonblocking(true)?;
@@ -110,7 +113,7 @@ async fn accept(worker: &Rc<Worker>, listener: &tokio::net::TcpListener) {
             }
             Ok((stream, _)) => {
                 worker.counters().refuse(Reason::ConnectionsFull);
-                refuse_connection(stream);
+                refuse_connection(stream, if worker.shared.tls().is_some() { secured::NO_ROOM } else { FULL });
             }
             // The client left before its turn: nobody's fault.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -122,12 +125,14 @@ async fn accept(worker: &Rc<Worker>, listener: &tokio::net::TcpListener) {
     }
 }
 
+/// What is said over plain HTTP when there is no place.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-probegate-reason: connections_full\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 /// Said without reading a request: it costs nothing and the client learns why.
-fn refuse_connection(stream: TcpStream) {
-    const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-probegate-reason: connections_full\r\n\
-        retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+fn refuse_connection(stream: TcpStream, words: &[u8]) {
     // Non-blocking; a client that cannot take these bytes at once is closed without them.
-    let _ = stream.into_std().and_then(|mut stream| stream.write(FULL));
+    let _ = stream.into_std().and_then(|mut stream| stream.write(words));
 }
 
 async fn tick(worker: Rc<Worker>) {
@@ -147,6 +152,11 @@ async fn tick(worker: Rc<Worker>) {
 }
 
 impl Worker {
+    /// Below [`super::Wiring::workers`].
+    pub(super) const fn index(&self) -> usize {
+        self.index
+    }
+
     pub(super) fn counters(&self) -> &WorkerCounters {
         self.shared.counters.worker(self.index)
     }

@@ -16,6 +16,7 @@ use super::around::Standing;
 use super::attempts::{Attempts, Ended};
 use super::hang::Hang;
 use super::record::Recorder;
+use super::recording::Recording;
 use super::reload::{Asker, Look, Reloading, Source};
 use super::throttle::Throttling;
 use super::upstream::Resolved;
@@ -23,8 +24,8 @@ use super::watchdog::Pulse;
 use crate::clock::Clock;
 use crate::control::{Call, Command, Refusal};
 use crate::engine::{
-    BackendId, Changed, CheckId, CheckState, DrainPhase, Engine, Input, Output, Plan, Sign, Snapshot, Time, Traffic,
-    Transition,
+    BackendId, Changed, CheckId, CheckState, DrainPhase, Ends, Engine, Input, Output, Plan, Sign, Snapshot, Time,
+    Traffic, Transition,
 };
 use crate::limits;
 use crate::publish::Published;
@@ -42,6 +43,8 @@ pub(super) trait World {
     fn in_flight(&self) -> u64;
     /// What the traffic plane has counted, for the engine to judge by.
     fn traffic(&self) -> Traffic;
+    /// How requests to each upstream address ended, in the order of the plan's backends.
+    fn ends(&self) -> Vec<Ends>;
     /// Leaves a report of a hang, before anybody acts on it.
     fn report_hang(&self, hang: &Hang<'_>);
     /// Notes a pushed heartbeat; the error is for whoever pushed.
@@ -71,6 +74,8 @@ pub(super) struct Parts<W> {
     pub(super) world: W,
     pub(super) published: Arc<Published>,
     pub(super) recorder: Recorder,
+    /// What happens to the engine, where it is kept.
+    pub(super) recording: Option<Recording>,
     pub(super) pulse: Pulse,
     pub(super) throttling: Throttling,
     pub(super) source: Option<Source>,
@@ -84,6 +89,7 @@ pub(super) struct Driver<W> {
     world: W,
     published: Arc<Published>,
     recorder: Recorder,
+    recording: Option<Recording>,
     pulse: Pulse,
     throttling: Throttling,
     throttle_due: Time,
@@ -130,6 +136,7 @@ impl<W: World> Driver<W> {
             world: parts.world,
             published: parts.published,
             recorder: parts.recorder,
+            recording: parts.recording,
             pulse: parts.pulse,
             throttling: parts.throttling,
             throttle_due: now,
@@ -179,7 +186,7 @@ impl<W: World> Driver<W> {
         let now = self.clock.now();
         let tick = now + if self.is_draining() { limits::DRAIN_SAMPLE } else { limits::ENGINE_TICK };
         let publish = (self.engine.revision() != self.shown.revision).then(|| self.shown.at + limits::PUBLISH_INTERVAL);
-        let traffic = self.engine.wants_traffic().then_some(self.traffic_due);
+        let traffic = (self.engine.wants_traffic() || self.engine.wants_ends()).then_some(self.traffic_due);
         [self.engine.poll_timeout(), self.reloading.due(), publish, traffic].into_iter().flatten().fold(tick, Time::min)
     }
 
@@ -195,10 +202,10 @@ impl<W: World> Driver<W> {
                 }
             }
             Event::Called(call) => self.obey(call, now),
-            Event::Signed(backend, sign) => self.engine.handle_input(now, Input::Sign { backend, sign }),
+            Event::Signed(backend, sign) => self.feed(now, Input::Sign { backend, sign }),
             Event::Poked(check) => {
                 if let Some(check) = self.engine.plan().check_named(&check) {
-                    self.engine.handle_input(now, Input::RunNow { check });
+                    self.feed(now, Input::RunNow { check });
                 }
             }
             Event::HungUp => self.reloading.ask(now, None),
@@ -210,31 +217,54 @@ impl<W: World> Driver<W> {
 
     /// Whatever happens by time alone.
     fn tick(&mut self, now: Time) {
-        self.engine.handle_timeout(now);
+        self.tell_time(now);
         if self.throttle_due <= now {
             self.throttle_due = now + limits::THROTTLE_SAMPLE;
             if let Some(on) = self.throttling.sample(now) {
                 self.carry_out();
-                self.engine.handle_input(now, Input::Throttled { on });
+                self.feed(now, Input::Throttled { on });
             }
         }
-        if self.traffic_due <= now && self.engine.wants_traffic() {
+        if self.traffic_due <= now {
             self.traffic_due = now + limits::TRAFFIC_SAMPLE;
-            self.carry_out();
-            self.engine.handle_input(now, Input::Traffic(self.world.traffic()));
-            self.recorder.stalled(self.engine.stalled_for());
+            if self.engine.wants_ends() {
+                self.carry_out();
+                let ends = self.world.ends();
+                self.feed(now, Input::Ends(ends));
+            }
+            if self.engine.wants_traffic() {
+                self.carry_out();
+                let traffic = self.world.traffic();
+                self.feed(now, Input::Traffic(traffic));
+                self.recorder.stalled(self.engine.stalled_for());
+            }
         }
         if self.is_draining() {
             self.carry_out();
-            self.engine.handle_input(now, Input::InFlight { requests: self.world.in_flight() });
+            let requests = self.world.in_flight();
+            self.feed(now, Input::InFlight { requests });
         }
         self.reloading.step(now);
+    }
+
+    fn feed(&mut self, now: Time, input: Input) {
+        if let Some(recording) = &mut self.recording {
+            recording.input(now, &input);
+        }
+        self.engine.handle_input(now, input);
+    }
+
+    fn tell_time(&mut self, now: Time) {
+        if let Some(recording) = &mut self.recording {
+            recording.timeout(now);
+        }
+        self.engine.handle_timeout(now);
     }
 
     fn take(&mut self, ended: Ended, now: Time) {
         self.recorder.attempt(ended.check, &ended.outcome, now);
         let Ended { check, attempt, outcome } = ended;
-        self.engine.handle_input(now, Input::Result { check, attempt, outcome });
+        self.feed(now, Input::Result { check, attempt, outcome });
     }
 
     /// Does what the engine asks for.
@@ -316,15 +346,15 @@ impl<W: World> Driver<W> {
         let answer = match command {
             Command::Reload => return self.reloading.ask(now, Some(reply)),
             Command::Drain => {
-                self.engine.handle_input(now, Input::Drain);
+                self.feed(now, Input::Drain);
                 Ok("draining".to_owned())
             }
             Command::SetReady(enabled) => {
-                self.engine.handle_input(now, Input::SetReady { enabled });
+                self.feed(now, Input::SetReady { enabled });
                 Ok(if enabled { "the checks decide again" } else { "out of rotation by hand" }.to_owned())
             }
             Command::Override { check, forced, ttl } => self.known(&check).map(|id| {
-                self.engine.handle_input(now, Input::Override { check: id, forced, ttl });
+                self.feed(now, Input::Override { check: id, forced, ttl });
                 match forced {
                     Some(forced) => {
                         format!("{check} is {} for {}", forced.as_str(), humantime::format_duration(ttl))
@@ -333,7 +363,7 @@ impl<W: World> Driver<W> {
                 }
             }),
             Command::Heartbeat { check, status } => self.world.heartbeat(&check, &status).map(|id| {
-                self.engine.handle_input(now, Input::RunNow { check: id });
+                self.feed(now, Input::RunNow { check: id });
                 "noted".to_owned()
             }),
         };
@@ -368,7 +398,7 @@ impl<W: World> Driver<W> {
         self.recorder.adopt(&plan);
         self.doors = doors(&plan);
         let checks = plan.checks.len();
-        self.engine.handle_input(now, Input::Reload { plan });
+        self.feed(now, Input::Reload { plan });
         self.carry_out();
         self.recorder.reloaded(true);
         self.standing.accepted(needs_restart.clone());

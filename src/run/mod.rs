@@ -7,12 +7,14 @@
 
 mod around;
 mod attempts;
+mod certificates;
 mod driver;
 mod hang;
 mod hook;
 mod listen;
 mod logging;
 mod record;
+mod recording;
 mod reload;
 mod ring;
 mod sidecar;
@@ -39,7 +41,7 @@ use crate::checks::heartbeat::{Board, NotifySocket};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Command, Control};
-use crate::engine::{DrainPhase, Engine};
+use crate::engine::{DrainPhase, Engine, Time};
 use crate::limits;
 use crate::proxy::{self, Counters, Order, Shared, Wiring};
 use crate::publish::Published;
@@ -51,9 +53,11 @@ pub use reload::Source;
 pub use threads::Death;
 
 use around::{Around, Standing};
+use certificates::Certificates;
 use driver::{Driver, Lines, Parts};
 use listen::{Admin, Listeners};
 use record::Recorder;
+use recording::Recording;
 use ring::Ring;
 use sidecar::{DrainMax, Sidecar};
 use threads::Threads;
@@ -178,14 +182,15 @@ impl App {
     /// # Errors
     /// The first thing that is in the way, in words for a person. Nothing is left running.
     pub fn build(config: Config, clock: Clock, options: Options) -> Result<Self, BuildError> {
-        let Resolved { config, backends } = Resolved::new(config).map_err(BuildError::Upstream)?;
+        let Resolved { config, backends, identity } = Resolved::new(config).map_err(BuildError::Upstream)?;
         let workers = config.traffic.workers.unwrap_or_else(cpus);
         let listeners = Listeners::bind(&config.listen, workers)?;
         let engine_runtime = threads::runtime()?;
         let notify = notify_socket(&config, &engine_runtime)?;
 
         let telemetry = Arc::new(Telemetry::new());
-        let mut engine = Engine::new(clock.now(), Arc::clone(&config.engine), seed(&clock));
+        let (started, seed) = (clock.now(), seed(&clock));
+        let mut engine = Engine::new(started, Arc::clone(&config.engine), seed);
         let published = Published::new(engine.snapshot());
         let collectors = Collectors::new(&config, clock, None);
         let board = Arc::clone(collectors.board());
@@ -203,14 +208,24 @@ impl App {
             metrics.clone(),
         );
         let hook = config.listen.expose_probes.then(|| Arc::new(hook::Exposed(Arc::clone(&probes))) as _);
-        let wiring = Wiring { workers, signs: Some(sign), probes: hook };
+        let (lines, access) = config.log.access.map(|_| proxy::access_log(clock)).unzip();
+        let wiring = Wiring { workers, signs: Some(sign), probes: hook, access: lines };
         let traffic = Shared::new(&config, &backends, Arc::clone(&published), clock, wiring)
             .map_err(|error| BuildError::Upstream(error.to_string()))?;
+        let certificates =
+            Certificates::new(clock, Arc::clone(&traffic), Arc::clone(&telemetry), config.tls.as_ref(), identity);
         let counters = traffic.counters();
         telemetry.register_collector(Box::new(Traffic(Arc::clone(&counters))));
 
         let mut threads = Threads::new();
+        if let Some(access) = access {
+            threads.spawn("access-log", move || {
+                access.run(io::stdout());
+                Ok(())
+            })?;
+        }
         let (ring, earlier) = open_ring(&config, clock, &mut threads)?;
+        let recording = open_trace(&config, seed, started, &mut threads)?;
         let recorder = Recorder::new(clock, Arc::clone(&telemetry), ring, &config.engine);
         let standing = Standing::new(config.source.display().to_string());
         let around = Around {
@@ -264,9 +279,11 @@ impl App {
                 logging: logging.clone(),
                 board: Arc::clone(&board),
                 drain_max: drain_max.clone(),
+                certificates: Arc::clone(&certificates),
             },
             published: Arc::clone(&published),
             recorder,
+            recording,
             pulse,
             throttling: Throttling::of_this_process(),
             source: options.source,
@@ -278,6 +295,7 @@ impl App {
                 tokio::spawn(listen_to_beats(socket, board, clock, poke));
             }
             tokio::spawn(listen_to_hangups(hangup));
+            tokio::spawn(certificates.watch());
             let (driver, lines) = Driver::new(parts);
             driver.run(lines).await;
             Ok(())
@@ -419,6 +437,17 @@ fn open_ring(
         Ok(())
     })?;
     Ok((Some(ring), earlier))
+}
+
+/// Begins the trace, if one is asked for.
+fn open_trace(config: &Config, seed: u64, started: Time, threads: &mut Threads) -> io::Result<Option<Recording>> {
+    let Some(path) = &config.trace_file else { return Ok(None) };
+    let (recording, scribe) = Recording::begin(path, seed, started, &config.engine);
+    threads.spawn("trace", move || {
+        scribe.run();
+        Ok(())
+    })?;
+    Ok(Some(recording))
 }
 
 fn spawn_probes(

@@ -14,12 +14,12 @@ use super::logging::TRANSITION;
 use super::ring::Ring;
 use crate::clock::Clock;
 use crate::engine::{
-    BackendView, Cause, Changed, CheckId, CheckPlan, CheckState, CheckView, DrainPhase, Gate, Next, Outcome, Plan,
-    Snapshot, Status, Time, Transition, Verdict,
+    BackendView, Cause, Changed, CheckId, CheckPlan, CheckState, CheckView, DrainPhase, Ejections, Gate, Next, Outcome,
+    Plan, Snapshot, Status, Time, Transition, Verdict,
 };
 use crate::telemetry::{
-    CheckLabels, CheckResultLabels, CheckTypeLabels, FloatGauge, GateLabels, GateTransitionLabels, NoLabels, Telemetry,
-    UpstreamLabels,
+    CheckLabels, CheckResultLabels, CheckTypeLabels, EjectionLabels, FloatGauge, GateLabels, GateTransitionLabels,
+    NoLabels, Telemetry, UpstreamLabels,
 };
 
 /// The kind whose reading is the model's accuracy.
@@ -168,11 +168,23 @@ impl Recorder {
     fn show_upstreams(&mut self, backends: &[BackendView]) {
         if !self.upstreams.iter().eq(backends.iter().map(|backend| &backend.address)) {
             self.telemetry.upstream_up.clear();
+            self.telemetry.upstream_ejections.clear();
             self.upstreams = backends.iter().map(|backend| backend.address.clone()).collect();
         }
         for backend in backends {
             let labels = UpstreamLabels { address: backend.address.clone() };
             self.telemetry.upstream_up.get_or_create(&labels).set(i64::from(backend.enabled));
+            let Ejections { consecutive_failures, success_ratio, probation } = backend.ejections;
+            let counts = [
+                ("consecutive_failures", consecutive_failures),
+                ("success_ratio", success_ratio),
+                ("probation", probation),
+            ];
+            for (reason, count) in counts.into_iter().filter(|_| backends.len() > 1) {
+                let labels = EjectionLabels { address: backend.address.clone(), reason };
+                let counter = self.telemetry.upstream_ejections.get_or_create_owned(&labels);
+                counter.inc_by(count.saturating_sub(counter.get()));
+            }
         }
     }
 
@@ -188,7 +200,7 @@ impl Recorder {
                     self.checks[index].up.set(i64::from(transition.to == "up"));
                 }
             }
-            Changed::Instance(_) | Changed::Drain | Changed::Doubt | Changed::Hand => {}
+            Changed::Instance(_) | Changed::Upstream(_) | Changed::Drain | Changed::Doubt | Changed::Hand => {}
         }
         if let Some(ring) = &self.ring {
             ring.push(transition);
@@ -200,6 +212,10 @@ impl Recorder {
         let (check, next) = match &transition.what {
             Changed::Gate(gate) => self.behind_gate(*gate, snapshot),
             Changed::Check(name) => (self.by_name.get(name).and_then(|&at| snapshot.checks.get(at)), None),
+            Changed::Upstream(address) => {
+                let backend = snapshot.backends.iter().find(|backend| backend.address == *address);
+                (None, backend.and_then(|backend| backend.next.as_ref()).filter(|_| is_bad(transition.to)))
+            }
             Changed::Instance(_) | Changed::Drain | Changed::Doubt | Changed::Hand => (None, None),
         };
         let check = check.map(|check| &**check).filter(|_| is_bad(transition.to));
@@ -254,6 +270,7 @@ fn about(what: &Changed) -> (&'static str, &str) {
         Changed::Gate(gate) => ("gate", gate.as_str()),
         Changed::Check(name) => ("check", name),
         Changed::Instance(_) => ("instance", "server"),
+        Changed::Upstream(address) => ("upstream", address),
         Changed::Drain => ("drain", "drain"),
         Changed::Doubt => ("doubt", "sidecar"),
         Changed::Hand => ("hand", "by hand"),
@@ -262,5 +279,5 @@ fn about(what: &Changed) -> (&'static str, &str) {
 
 /// Whether a state is one that somebody may be paged for.
 fn is_bad(to: &str) -> bool {
-    matches!(to, "fail" | "down" | "stale" | "warn" | "gone" | "doubt" | "disabled")
+    matches!(to, "fail" | "down" | "stale" | "warn" | "gone" | "doubt" | "disabled" | "ejected")
 }

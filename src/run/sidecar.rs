@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::certificates::Certificates;
 use super::driver::{Attempting, World};
 use super::hang::Hang;
 use super::logging::Logging;
@@ -15,7 +16,7 @@ use crate::checks::Collectors;
 use crate::clock::Clock;
 use crate::config::{self, Config, Kind};
 use crate::control::Refusal;
-use crate::engine::{CheckId, Plan, Snapshot, Traffic};
+use crate::engine::{CheckId, Ends, Plan, Snapshot, Traffic};
 use crate::proxy::{Counters, Shared};
 
 /// What runs now.
@@ -31,6 +32,7 @@ pub(super) struct Sidecar {
     pub(super) logging: Option<Arc<Logging>>,
     pub(super) board: SharedBoard,
     pub(super) drain_max: DrainMax,
+    pub(super) certificates: Arc<Certificates>,
 }
 
 /// Where the notify socket finds the board, which stays the same one over reloads.
@@ -73,6 +75,10 @@ impl World for Sidecar {
         self.counters.traffic()
     }
 
+    fn ends(&self) -> Vec<Ends> {
+        self.traffic.ends()
+    }
+
     fn report_hang(&self, hang: &Hang<'_>) {
         let process = match self.config.checks.get(hang.check.index()).map(|spec| &spec.kind) {
             Some(Kind::Progress(progress)) => progress.process.as_ref().map(|(select, _)| select),
@@ -92,6 +98,8 @@ impl World for Sidecar {
         // The one step that may refuse comes first: after it there is no way back, and none is needed.
         self.traffic.configure(&new.config, &new.backends).map_err(|error| error.to_string())?;
         let mut waiting = config::waits_for_restart(&self.config, &new.config);
+        // Once there is a thread for it, it may be turned off and on again.
+        waiting.retain(|key| *key != "log.access" || !self.traffic.has_access_log());
         if let Some(logging) = &self.logging
             && logging.set_level(&new.config.log.level).is_err()
         {
@@ -101,12 +109,16 @@ impl World for Sidecar {
         self.probes.show_details(new.config.details.show);
         self.metrics.merge_with(self.collectors.upstream_scraper());
         self.drain_max.set(new.config.engine.drain.max);
+        self.certificates.adopt(new.config.tls.as_ref(), new.identity);
         self.backends = new.backends;
         // What waits for a restart stays as it runs, so that a later reload still finds it different.
         let (listen, running) = (self.config.listen.clone(), self.config.clone());
-        self.config =
-            Config { listen, notify_socket: running.notify_socket, ring_file: running.ring_file, ..new.config };
+        let (ring_file, trace_file) = (running.ring_file, running.trace_file);
+        self.config = Config { listen, notify_socket: running.notify_socket, ring_file, trace_file, ..new.config };
         self.config.log.format = running.log.format;
+        if !self.traffic.has_access_log() {
+            self.config.log.access = None;
+        }
         self.config.traffic.workers = running.traffic.workers;
         Ok((Arc::clone(&self.config.engine), waiting))
     }

@@ -1,23 +1,27 @@
-//! Upstream names, resolved when a configuration comes to life.
+//! What a configuration names, fetched when it comes to life: upstream addresses, certificates.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::config::Config;
+use crate::net::tls_server::{self, Identity};
 
-/// A configuration with its upstream addresses resolved. Made where blocking is allowed.
+/// A configuration with its upstream addresses resolved and its certificates read. Made where blocking is allowed.
 #[derive(Clone, Debug)]
 pub(super) struct Resolved {
     pub(super) config: Config,
     /// In the order of `config.upstream.backends`.
     pub(super) backends: Vec<SocketAddr>,
+    /// Where `config.tls` is set.
+    pub(super) identity: Option<Identity>,
 }
 
 impl Resolved {
-    /// Blocks on the system's resolver for names. The error is for a person.
+    /// Blocks on the system's resolver for names, and on files. The error is for a person.
     pub(super) fn new(config: Config) -> Result<Self, String> {
         let backends = config.upstream.backends.iter().map(|backend| resolve(&backend.address));
         let backends = backends.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { config, backends })
+        let identity = config.tls.as_ref().map(tls_server::load).transpose()?;
+        Ok(Self { config, backends, identity })
     }
 }
 

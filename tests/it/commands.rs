@@ -151,7 +151,7 @@ fn a_taken_port_is_named_and_nothing_is_left_running() {
 fn presets_schema_and_completions_print() {
     let (code, out, _) = says(&["presets"]);
     assert_eq!(code, Some(0));
-    for preset in ["generic", "fastapi", "oip-v2", "tensorflow-serving"] {
+    for preset in ["generic", "fastapi", "oip-v2", "tensorflow-serving", "vllm", "triton"] {
         assert!(out.contains(preset), "{out}");
         assert_eq!(says(&["presets", preset]).0, Some(0));
     }

@@ -4,14 +4,17 @@
 //! it. Nothing here measures time tightly: tests wait for conditions, with a deadline that means "broken".
 
 mod answers;
+mod clients;
 mod commands;
 mod drain;
+mod guarded;
 mod lifecycle;
 mod metrics;
 mod model;
 mod model_servers;
 #[path = "../../src/testkit/postgres.rs"]
 mod postgres_server;
+mod presets;
 mod redis;
 #[path = "../../src/testkit/redis.rs"]
 mod redis_server;
@@ -19,5 +22,8 @@ mod reload;
 mod restart;
 mod secrets;
 mod sidecar;
+mod stand_in;
+mod tls;
 mod until;
+mod upstreams;
 mod wire;

@@ -11,7 +11,7 @@ use super::sidecar::Sidecar;
 use super::wire::{self, Line};
 
 /// One of them, as a process group. Killed when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
 }
@@ -26,7 +26,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(mut command: Command, address: SocketAddr) -> Self {
+    pub(crate) fn start(mut command: Command, address: SocketAddr) -> Self {
         use std::os::unix::process::CommandExt;
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("the program runs");
@@ -34,18 +34,18 @@ impl Server {
     }
 }
 
-fn sources() -> PathBuf {
+pub(crate) fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model-servers")
 }
 
 /// A program of the virtual environment.
-fn program(name: &str) -> Command {
+pub(crate) fn program(name: &str) -> Command {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/model-servers/bin").join(name);
     assert!(path.exists(), "{} is missing: run `scripts/setup test`, which installs it", path.display());
     Command::new(path)
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")
 }

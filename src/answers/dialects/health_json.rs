@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::opinion::{Line, Part};
 use super::{TAIL_BYTES, Telling, by_interest, one_line, reason};
-use crate::engine::{CheckState, Gate, GateView};
+use crate::engine::{CheckState, Gate, GateView, ModelView};
 use crate::limits::PROBE_BODY_BYTES_MAX;
 
 pub(super) fn body(telling: &Telling<'_>) -> Bytes {
@@ -25,7 +25,9 @@ pub(super) fn body(telling: &Telling<'_>) -> Bytes {
             let text = if telling.details { output.join("; ") } else { "withheld".to_owned() };
             top.insert("output".into(), text.into());
         }
-        top.insert("notes".into(), notes(view, telling).into());
+        let mut notes = notes(view, telling);
+        notes.push(model(&opinion.snapshot.model, telling));
+        top.insert("notes".into(), notes.into());
     }
     let mut used = Value::Object(top.clone()).to_string().len();
     let mut checks = Map::new();
@@ -93,6 +95,16 @@ fn notes(view: &GateView, telling: &Telling<'_>) -> Vec<String> {
         notes.push(format!("next: {}{at}", one_line(&next.text)));
     }
     notes
+}
+
+/// The model server in one word.
+fn model(view: &ModelView, telling: &Telling<'_>) -> String {
+    let reason = if telling.details && !view.reason.is_empty() {
+        format!(": {}", one_line(&view.reason))
+    } else {
+        String::new()
+    };
+    format!("the model server is {} since {}{reason}", view.state.as_str(), telling.clock.rfc3339(view.since))
 }
 
 /// Milliseconds to the microsecond, as a JSON number.

@@ -6,8 +6,10 @@ mod check;
 mod gates;
 mod kinds;
 mod liveness;
+mod passive;
 mod server;
 mod text;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,6 +27,7 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
     let upstream = server::upstream(&raw.upstream, faults);
     let listen = server::listen(raw, faults);
     let traffic = server::traffic(&raw.traffic, faults);
+    let tls = raw.tls.as_ref().and_then(|raw| tls::tls(raw, faults));
     let log = server::log(&raw.log, faults);
     let drain = server::drain(&raw.drain, faults);
     let scene = Scene {
@@ -38,7 +41,8 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
     let checks = checks(raw, &scene, faults);
     let notify_socket = notify_socket(&checks, faults);
     let (names, groups) = name(&checks, raw, faults);
-    let mut plan = engine::Plan { drain, ..engine::Plan::default() };
+    let passive = passive::lower(&raw.upstream.passive, faults);
+    let mut plan = engine::Plan { drain, passive, ..engine::Plan::default() };
     gates::lower(raw, &names, &mut plan, faults);
     plan.groups = gates::groups(&groups, &names, faults);
     let mut specs = Vec::with_capacity(checks.drafts.len());
@@ -71,10 +75,12 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
         listen,
         details: server::details(&raw.details),
         traffic,
+        tls,
         log,
         engine: Arc::new(plan),
         checks: specs,
         report_file: server::file(report.file.as_deref(), path(["report", "file"]), faults),
+        trace_file: server::file(report.trace.as_deref(), path(["report", "trace"]), faults),
         ring_file: server::file(report.ring.as_deref(), path(["report", "ring"]), faults),
         notify_socket,
     })

@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderName, Uri};
 
 use super::super::fault::{Fault, Faults, KeyPath, join, path, show_text};
 use super::super::plan::{
-    AdminAddress, Algorithm, Backend, Details, Listen, Log, LogFormat, MetricsPage, Queue, Route, ShowDetails, Traffic,
-    Upstream, UpstreamProtocol,
+    AccessLog, AdminAddress, Algorithm, Backend, Details, Listen, Log, LogFormat, MetricsPage, Queue, Route,
+    ShowDetails, Traffic, Upstream, UpstreamProtocol,
 };
 use super::super::raw::{
-    RawAlgorithm, RawConfig, RawDetails, RawDrain, RawLog, RawLogFormat, RawProtocol, RawQueue, RawRoute, RawShow,
-    RawTraffic, RawUpstream, Span, TextOr,
+    FlagOr, RawAccess, RawAccessLog, RawAlgorithm, RawConfig, RawDetails, RawDrain, RawLog, RawLogFormat, RawProtocol,
+    RawQueue, RawRoute, RawShow, RawTraffic, RawUpstream, Span, TextOr,
 };
 use super::super::units;
 use crate::engine::DrainPlan;
@@ -48,7 +48,8 @@ pub(super) fn upstream(raw: &RawUpstream, faults: &mut Faults) -> Option<Upstrea
             Some(RawAlgorithm::Random) => Algorithm::Random,
             Some(RawAlgorithm::Hash) => Algorithm::Hash,
             Some(RawAlgorithm::Consistent) => Algorithm::Consistent,
-            Some(RawAlgorithm::RoundRobin) | None => Algorithm::RoundRobin,
+            Some(RawAlgorithm::RoundRobin) => Algorithm::RoundRobin,
+            Some(RawAlgorithm::LeastLoaded) | None => Algorithm::LeastLoaded,
         },
         protocol: match raw.protocol {
             Some(RawProtocol::Http1) => UpstreamProtocol::Http1,
@@ -221,6 +222,7 @@ pub(super) fn traffic(raw: &RawTraffic, faults: &mut Faults) -> Traffic {
         forwarded_headers: raw.forwarded_headers.unwrap_or(true),
         queue: raw.queue.as_ref().and_then(|queue| self::queue(queue, &path(["traffic", "queue"]), faults)),
         hold: raw.hold.as_ref().map(|span| span.0).filter(|hold| !hold.is_zero()),
+        priority_header: raw.priority_header.as_deref().and_then(|name| priority_header(name, faults)),
         routes: Vec::new(),
     };
     if traffic.queue.is_some() && max_in_flight.is_none() {
@@ -230,6 +232,15 @@ pub(super) fn traffic(raw: &RawTraffic, faults: &mut Faults) -> Traffic {
     traffic.routes = raw.routes.iter().filter_map(|(at, raw)| route(at, raw, &traffic, faults)).collect();
     traffic.routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
     traffic
+}
+
+fn priority_header(name: &str, faults: &mut Faults) -> Option<HeaderName> {
+    let header = HeaderName::from_bytes(name.as_bytes()).ok();
+    if header.is_none() {
+        let fault = Fault::value(path(["traffic", "priority_header"]), format!("found {}", show_text(name)));
+        faults.push(fault.expected(r#"a header's name, as in "x-priority""#));
+    }
+    header
 }
 
 const REQUESTS_MAX: i64 = 1_000_000;
@@ -281,6 +292,7 @@ fn route(at: &str, raw: &RawRoute, common: &Traffic, faults: &mut Faults) -> Opt
         queue,
         hold: raw.hold.as_ref().map_or(common.hold, |span| Some(span.0).filter(|hold| !hold.is_zero())),
         first_byte_timeout,
+        stall_after: raw.stall_after.as_ref().and_then(|span| positive(span, here("stall_after"), faults)),
     })
 }
 
@@ -321,7 +333,22 @@ pub(super) fn log(raw: &RawLog, faults: &mut Faults) -> Log {
         Some(RawLogFormat::Text) => LogFormat::Text,
         Some(RawLogFormat::Auto) | None => LogFormat::Auto,
     };
-    Log { format, level }
+    Log { format, level, access: raw.access.as_ref().and_then(|access| access_log(access, faults)) }
+}
+
+fn access_log(raw: &RawAccess, faults: &mut Faults) -> Option<AccessLog> {
+    let everything = RawAccessLog::default();
+    let table = match raw {
+        FlagOr::Flag(false) => return None,
+        FlagOr::Flag(true) => &everything,
+        FlagOr::Table(table) => table,
+    };
+    let slow = table.slow.as_ref().and_then(|span| positive(span, path(["log", "access", "slow"]), faults));
+    Some(AccessLog {
+        sample_permille: table.sample.as_ref().map_or(1000, |share| share.0),
+        slow,
+        query: table.query.unwrap_or(false),
+    })
 }
 
 /// A word alone must be a level: the library would take a misspelt one for a module's name, and log nothing.

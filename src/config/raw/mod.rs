@@ -38,6 +38,8 @@ pub(crate) struct RawConfig {
     pub(crate) details: RawDetails,
     /// The proxy.
     pub(crate) traffic: RawTraffic,
+    /// TLS on the traffic listener. Default: none, plain HTTP.
+    pub(crate) tls: Option<RawTlsServer>,
     /// The way out of service.
     pub(crate) drain: RawDrain,
     /// The log.
@@ -62,8 +64,37 @@ pub(crate) struct RawUpstream {
     pub(crate) protocol: Option<RawProtocol>,
     /// The server's own metrics page: a path, a URL, or `false` for none. Default `/metrics` on the first address.
     pub(crate) metrics: Option<RawMetrics>,
-    /// How the next address is chosen. Default `round-robin`.
+    /// How the next address is chosen. Default `least-loaded`: the fewest requests under way for its weight.
     pub(crate) algorithm: Option<RawAlgorithm>,
+    /// When failing requests put one of several addresses out of rotation. Means nothing with one address.
+    pub(crate) passive: RawPassive,
+}
+
+/// What real requests say about single addresses. A failure is an answer with 5xx, a gRPC status UNAVAILABLE,
+/// INTERNAL, UNKNOWN, DATA_LOSS or DEADLINE_EXCEEDED, or none at all; 429, 503 with `Retry-After`,
+/// RESOURCE_EXHAUSTED and a client's own errors are not.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawPassive {
+    /// Default `true`.
+    pub(crate) enabled: Option<bool>,
+    /// So many failures in a row eject an address. 0: a row never does. Default 5.
+    pub(crate) consecutive_failures: Option<i64>,
+    /// A smaller share of requests that end well ejects it. 0: no share does. Default `50%`.
+    pub(crate) min_success: Option<Permille>,
+    /// Of those that ended within this span. Default `30s`.
+    pub(crate) window: Option<Span>,
+    /// With fewer of them the share says nothing. Default 20.
+    pub(crate) min_requests: Option<i64>,
+    /// The first ejection; the second in a row is twice as long, and so on. Default `10s`.
+    pub(crate) base_ejection: Option<Span>,
+    /// No ejection is longer, and after so long without one they are counted anew. Default `5m`.
+    pub(crate) max_ejection: Option<Span>,
+    /// At most such a share of the addresses is out at once, and one at least; the last one never is. Default `50%`.
+    pub(crate) max_ejected: Option<Permille>,
+    /// After an ejection one request at a time decides; if none comes for so long, the address's check does.
+    /// Default `10s`.
+    pub(crate) probation: Option<Span>,
 }
 
 /// One address, with a weight if it is not 1.
@@ -89,6 +120,7 @@ pub(crate) enum RawProtocol {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RawAlgorithm {
+    LeastLoaded,
     RoundRobin,
     Random,
     Hash,
@@ -198,10 +230,14 @@ pub(crate) struct RawTraffic {
     pub(crate) forwarded_headers: Option<bool>,
     /// Also answer the probe paths on the traffic listener. Default `false`.
     pub(crate) expose_probes: Option<bool>,
-    /// Where requests above `max_in_flight` wait, first come first served. Default none: they are refused at once.
+    /// Where requests above `max_in_flight` wait, by priority and then first come first served. Default none: they are
+    /// refused at once.
     pub(crate) queue: Option<RawQueue>,
     /// How long a request waits while the model server starts or is gone, as in `10s`. Default not at all.
     pub(crate) hold: Option<Span>,
+    /// A header with a whole number from -128 to 127, as in `x-priority`: within the queue, higher goes first. Default
+    /// none. Whoever may send the header decides: strip it at the ingress from those who may not.
+    pub(crate) priority_header: Option<String>,
     /// Limits by path, as in `[traffic.routes."/v1/train"]`: for it and everything below it. The longest wins.
     pub(crate) routes: BTreeMap<String, RawRoute>,
 }
@@ -230,6 +266,32 @@ pub(crate) struct RawRoute {
     pub(crate) hold: Option<Span>,
     /// Default as in `[traffic]`.
     pub(crate) first_byte_timeout: Option<Span>,
+    /// How long the model server may be silent while such a request is pending: for batches and long prefills.
+    /// Counts where it is longer than the `progress` check's own.
+    pub(crate) stall_after: Option<Span>,
+}
+
+/// TLS on the traffic listener: HTTP/1.1 and HTTP/2, by ALPN. The files are looked at every 2 seconds; a new pair is
+/// taken over without losing a connection, a bad one is refused.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawTlsServer {
+    /// PEM: the certificate, and whatever leads from it to the root. Needed.
+    pub(crate) cert_file: Option<String>,
+    /// PEM: its private key. Needed.
+    pub(crate) key_file: Option<String>,
+    /// PEM: whose certificates clients must show. Default: clients need none.
+    pub(crate) client_ca_file: Option<String>,
+    /// The oldest version that is spoken. Default `1.2`.
+    pub(crate) min_version: Option<RawTlsVersion>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub(crate) enum RawTlsVersion {
+    #[serde(rename = "1.2")]
+    V1_2,
+    #[serde(rename = "1.3")]
+    V1_3,
 }
 
 /// The way out of service.
@@ -251,6 +313,22 @@ pub(crate) struct RawLog {
     pub(crate) format: Option<RawLogFormat>,
     /// A filter, as in `info` or `probegate=debug`. Default `info`.
     pub(crate) level: Option<String>,
+    /// A JSON line on standard output for each request: `true`, or a table. Default `false`.
+    pub(crate) access: Option<RawAccess>,
+}
+
+pub(crate) type RawAccess = FlagOr<RawAccessLog>;
+
+/// Which requests get a line. Those that failed always do.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAccessLog {
+    /// The share of requests that do, spread evenly. Default `100%`.
+    pub(crate) sample: Option<Permille>,
+    /// One that took so long always does. Default: none for that.
+    pub(crate) slow: Option<Span>,
+    /// Show the query too. Default `false`: it may hold a secret.
+    pub(crate) query: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -267,6 +345,9 @@ pub(crate) enum RawLogFormat {
 pub(crate) struct RawReport {
     /// Where last words are written before `/health` first fails, as in `/dev/termination-log`.
     pub(crate) file: Option<String>,
+    /// Where everything that the verdicts rest on is recorded, to be replayed in a test; a new file at each start,
+    /// at most 16 MiB. Default nowhere.
+    pub(crate) trace: Option<String>,
     /// Where the transition history survives the sidecar's own restart.
     pub(crate) ring: Option<String>,
 }

@@ -153,5 +153,50 @@ impl<T: JsonSchema> JsonSchema for TextOr<T> {
     }
 }
 
+/// A table, or `true` for one with the defaults and `false` for none.
+#[derive(Clone, Debug)]
+pub(crate) enum FlagOr<T> {
+    Flag(bool),
+    Table(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for FlagOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = FlagOr<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a table")
+            }
+
+            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<FlagOr<T>, E> {
+                Ok(FlagOr::Flag(flag))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FlagOr<T>, A::Error> {
+                T::deserialize(value::MapAccessDeserializer::new(map)).map(FlagOr::Table)
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for FlagOr<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("FlagOr{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "boolean" }, generator.subschema_for::<T>()] })
+    }
+}
+
 /// Where a server's metrics page is: a path or a URL, or `false` for none.
 pub(crate) type RawMetrics = TextOr<bool>;

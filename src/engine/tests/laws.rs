@@ -40,6 +40,8 @@ enum Op {
     InFlight(u64),
     /// A sample: requests pending, how far the counts have come.
     Traffic(u64, u64),
+    /// A sample of each address: good ends, bad ones, trials.
+    Ends(u64, u64, u64),
     Throttled(bool),
     /// Reload the plan with these of its checks changed in name.
     Reload(u8),
@@ -57,6 +59,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         10 => any::<bool>().prop_map(Op::SetReady),
         10 => (0..3u64).prop_map(Op::InFlight),
         60 => (0..3u64, 0..40u64).prop_map(|(pending, count)| Op::Traffic(pending, count)),
+        60 => (0..30u64, 0..30u64, 0..6u64).prop_map(|(good, bad, trials)| Op::Ends(good, bad, trials)),
         10 => any::<bool>().prop_map(Op::Throttled),
         10 => (0..8u8).prop_map(Op::Reload),
         1 => Just(Op::Drain),
@@ -107,6 +110,7 @@ fn plans() -> impl Strategy<Value = Plan> {
                 }
             }
             plan.checks = checks;
+            plan.passive = Some(PassivePlan { base_ejection: secs(5), ..PassivePlan::default() });
             plan
         },
     )
@@ -244,6 +248,19 @@ impl Run {
             Op::SetReady(enabled) => self.input(Input::SetReady { enabled }),
             Op::Drain => self.input(Input::Drain),
             Op::InFlight(requests) => self.input(Input::InFlight { requests }),
+            Op::Ends(good, bad, trials) => {
+                let first = Ends {
+                    succeeded: good,
+                    failed: bad,
+                    row: bad,
+                    failure: (bad > 0).then_some(Failure::Status(500)),
+                    trials_succeeded: trials / 2,
+                    trials_failed: trials,
+                    trials_unanswered: 0,
+                    trying: trials % 2 == 1,
+                };
+                self.input(Input::Ends(vec![first, Ends { succeeded: bad, row: 0, ..first }]));
+            }
             Op::Traffic(pending, count) => {
                 let since = Time::from_secs(100) + secs(count);
                 self.input(Input::Traffic(Traffic {
@@ -253,8 +270,12 @@ impl Run {
                     last_byte: (pending < 2).then_some(since),
                     abandoned: count,
                     abandoned_wait: secs(count * 2),
+                    abandoned_sharing: count * 3,
+                    lent_until: (count % 5 == 0).then_some(since),
                     pace: (pending < 2).then_some(ms(500)),
                     patience: Duration::ZERO,
+                    queued: count % 3,
+                    shed: count / 7,
                     succeeded: count / 2,
                     failed: count,
                     last_beat: Some(self.now),

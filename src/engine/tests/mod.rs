@@ -3,6 +3,8 @@
 mod behaviour;
 mod instance;
 mod laws;
+mod model;
+mod overload;
 mod stall;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 
 use super::request::{self, Request, Rules};
 use super::scratch::Scratch;
@@ -24,7 +25,8 @@ use crate::proxy::refusal::Reason;
 const AHEAD_BYTES_MAX: usize = limits::TRAFFIC_BUFFER_BYTES_MAX;
 /// How long a client may go on sending what nobody will read, so that it sees why.
 const LINGER: Duration = Duration::from_secs(2);
-/// How often it is asked whether a client that sends no more has left.
+/// How soon, and then how often, it is looked whether a client that sends no more has left.
+const RESET_LOOK_FIRST: Duration = Duration::from_millis(1);
 const RESET_LOOK: Duration = Duration::from_millis(100);
 
 /// A stream that requests come by.
@@ -36,6 +38,12 @@ pub(in crate::proxy) trait Wire: AsyncRead + AsyncWrite + Unpin {
 impl Wire for TcpStream {
     fn tcp(&self) -> &TcpStream {
         self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
     }
 }
 
@@ -325,8 +333,10 @@ pub(super) enum Ask {
 fn reset_of(stream: &TcpStream) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
     let twin = SockRef::from(stream).try_clone().ok()?;
     Some(Box::pin(async move {
+        let mut pause = RESET_LOOK_FIRST;
         while let Ok(None) = twin.take_error() {
-            sleep(RESET_LOOK).await;
+            sleep(pause).await;
+            pause = (2 * pause).min(RESET_LOOK);
         }
     }))
 }

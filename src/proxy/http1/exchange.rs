@@ -12,8 +12,10 @@ use super::client::{Ask, Client, Wire};
 use super::framing::Body;
 use super::request::Request;
 use super::response::{self, Answer, Asked, Passing, Response};
+use crate::proxy::access;
 use crate::proxy::forward::Ticket;
 use crate::proxy::refusal::Reason;
+use crate::proxy::tally::Turn;
 
 /// A request on its way.
 pub(super) struct Exchange<'a, S> {
@@ -24,6 +26,8 @@ pub(super) struct Exchange<'a, S> {
     pub(super) link: &'a mut TcpStream,
     /// The connection has carried a request before, and may have died since.
     pub(super) reused: bool,
+    /// The request's turn at this upstream, until it answers.
+    pub(super) turn: &'a mut Option<Turn>,
     /// How long the server may take for its first byte.
     pub(super) patience: Option<Pin<Box<Sleep>>>,
     upload: Upload,
@@ -77,10 +81,12 @@ impl<'a, S: Wire> Exchange<'a, S> {
         ticket: &'a mut Ticket,
         asked: Asked,
         (link, reused): (&'a mut TcpStream, bool),
+        turn: &'a mut Option<Turn>,
         patience: Option<Pin<Box<Sleep>>>,
     ) -> Self {
         let upload = Upload::default();
-        Self { client, request, ticket, asked, link, reused, patience, upload, download: Download::Head(Vec::new()) }
+        let download = Download::Head(Vec::new());
+        Self { client, request, ticket, asked, link, reused, turn, patience, upload, download }
     }
 
     /// Drives it as far as it goes.
@@ -136,6 +142,7 @@ impl<'a, S: Wire> Exchange<'a, S> {
         let read = self.request.body.read(&input[..count], |data| received += data.len());
         let Ok(used) = read else { return Err(self.malformed()) };
         conn.worker.counters().received(received);
+        access::received(&conn.worker, self.ticket.record(), received);
         self.client.hold(&input[used..count]);
         self.request.out.clear();
         self.upload.written = 0;
@@ -230,6 +237,10 @@ impl<'a, S: Wire> Exchange<'a, S> {
                 Some((Answer::Interim, length)) => rest = &rest[length..],
                 Some((Answer::Final(response), length)) => {
                     self.patience = None;
+                    if let Some(turn) = &mut self.turn {
+                        turn.began(response.status, response.retry_after);
+                    }
+                    self.ticket.taken(self.turn.take());
                     self.ticket.answered(response.status);
                     if response.status == 101 {
                         return Err(Ended::Switched(rest[length..].to_vec()));
@@ -260,7 +271,7 @@ impl<'a, S: Wire> Exchange<'a, S> {
                 let input = conn.worker.scratch.input();
                 self.pass(cx, &input[..count])
             }
-            (Ok(_), Download::Body(Response { body: Body::UntilClose, .. })) => Err(self.whole(cx)),
+            (Ok(_), Download::Body(Response { body: Body::UntilClose, .. })) => Err(self.whole()),
             _ => Err(Ended::Broken),
         }
     }
@@ -287,7 +298,8 @@ impl<'a, S: Wire> Exchange<'a, S> {
             self.ticket.passed(bytes, substance);
         }
         let passed = match passing {
-            Passing::AsIs if self.client.owes() => {
+            // With the head, or with the end: what is counted is counted before the client has all of it.
+            Passing::AsIs if is_over || self.client.owes() => {
                 self.client.out().extend_from_slice(&input[..used]);
                 Ok(())
             }
@@ -304,10 +316,10 @@ impl<'a, S: Wire> Exchange<'a, S> {
         if passed.is_err() {
             return Err(Ended::Gone);
         }
-        if is_over { Err(self.whole(cx)) } else { Ok(true) }
+        if is_over { Err(self.whole()) } else { Ok(true) }
     }
 
-    fn whole(&mut self, cx: &mut Context<'_>) -> Ended {
+    fn whole(&mut self) -> Ended {
         let Download::Body(mut response) = std::mem::replace(&mut self.download, Download::Head(Vec::new())) else {
             return Ended::Broken;
         };
@@ -318,8 +330,6 @@ impl<'a, S: Wire> Exchange<'a, S> {
         let sent = self.request.body.is_over() && self.upload.written == self.request.out.len();
         response.reusable &= sent && !self.upload.refused;
         response.keep_alive &= self.request.body.is_over() && !self.client.is_closed();
-        // The first attempt is made here, so that the common way needs no other turn.
-        let _ = self.client.poll_flush(cx).map_err(|_gone| response.keep_alive = false);
         Ended::Whole(response)
     }
 

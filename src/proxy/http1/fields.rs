@@ -10,6 +10,7 @@ pub(super) enum Field {
     Host,
     /// For this hop only, and of no use to us.
     HopByHop,
+    RetryAfter,
     Te,
     TransferEncoding,
     Upgrade,
@@ -30,6 +31,7 @@ impl Field {
             7 if is("upgrade") => Self::Upgrade,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::HopByHop,
+            11 if is("retry-after") => Self::RetryAfter,
             12 if is("content-type") => Self::ContentType,
             14 if is("content-length") => Self::ContentLength,
             15 if is("x-forwarded-for") => Self::ForwardedFor,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -13,6 +13,8 @@ use super::chunked::Chunked;
 use super::fields::{Connection, Copier, Field, has_token, length, starts};
 use super::framing::Body;
 use crate::limits;
+use crate::proxy::access::About;
+use crate::proxy::headers::Client;
 use crate::proxy::refusal::Reason;
 
 /// What must be known of a request once its head has been rewritten.
@@ -52,8 +54,8 @@ pub(super) struct Seen {
 /// How heads are to be read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// The client, if the model server is to be told of it, and the scheme it came by.
-    pub(super) forwarded: Option<(IpAddr, &'static str)>,
+    /// The client, if the model server is to be told of it.
+    pub(super) forwarded: Option<Client>,
     /// Whether [`Request::seen`] is wanted.
     pub(super) show: bool,
 }
@@ -61,6 +63,28 @@ pub(super) struct Rules {
 impl Request {
     pub(super) fn path(&self) -> &str {
         std::str::from_utf8(&self.out[self.path.clone()]).unwrap_or_default()
+    }
+
+    /// What the access log may tell of it.
+    pub(super) fn about(&self) -> About<'_> {
+        let method = self.out.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let target = self.out[self.path.start..].split(|byte| *byte == b' ').next().unwrap_or_default();
+        About {
+            method: std::str::from_utf8(method).unwrap_or_default(),
+            target: std::str::from_utf8(target).unwrap_or_default(),
+            path: self.path(),
+            protocol: if self.http10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            traceparent: self.field("traceparent"),
+            request_id: self.field("x-request-id"),
+        }
+    }
+
+    /// A field's value, as it was written: for the few who ask, and seldom.
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        let lines = self.out.split(|byte| *byte == b'\n').skip(1).map(<[u8]>::trim_ascii_end);
+        let fields = lines.take_while(|line| !line.is_empty()).filter_map(|line| std::str::from_utf8(line).ok());
+        let mut fields = fields.filter_map(|line| line.split_once(':'));
+        fields.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
     /// Gives an HTTP/1.0 client's request, which needs no host, that of the upstream: HTTP/1.1 insists.
@@ -132,7 +156,9 @@ pub(super) fn read(input: &[u8], mut out: Vec<u8>, rules: Rules) -> Result<Optio
     for (index, field) in fields.iter().enumerate() {
         let kind = Field::of(field.name);
         let stays = match kind {
-            Field::Other | Field::ContentType | Field::ContentLength => !said.connection.names(field.name),
+            Field::Other | Field::ContentType | Field::ContentLength | Field::RetryAfter => {
+                !said.connection.names(field.name)
+            }
             Field::Upgrade => upgrade,
             Field::Host => target.authority.is_none(),
             Field::ForwardedFor => rules.forwarded.is_none() && !said.connection.names(field.name),
@@ -194,7 +220,7 @@ fn add(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 fn add_forwarded(
     out: &mut Vec<u8>,
-    (from, scheme): (IpAddr, &str),
+    from: Client,
     fields: &[httparse::Header<'_>],
     said: &Said<'_>,
     host: Option<&[u8]>,
@@ -206,10 +232,10 @@ fn add_forwarded(
         out.extend_from_slice(b", ");
     }
     // Writing to memory does not fail.
-    let _ = write!(out, "{}\r\n", from.to_canonical());
+    let _ = write!(out, "{}\r\n", from.ip.to_canonical());
     // A proxy before us saw the client's own words: they stay.
     if !said.forwarded_proto {
-        add(out, "x-forwarded-proto", scheme.as_bytes());
+        add(out, "x-forwarded-proto", if from.https { b"https" } else { b"http" });
     }
     if let Some(host) = host.filter(|_| !said.forwarded_host) {
         add(out, "x-forwarded-host", host);
@@ -245,7 +271,7 @@ impl<'a> Said<'a> {
             }
             Field::ForwardedHost => self.forwarded_host = true,
             Field::ForwardedProto => self.forwarded_proto = true,
-            Field::ContentType | Field::ForwardedFor | Field::HopByHop | Field::Other => {}
+            Field::ContentType | Field::ForwardedFor | Field::HopByHop | Field::Other | Field::RetryAfter => {}
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ pub(super) struct Response {
     /// What is still to come of the body.
     pub(super) body: Body,
     pub(super) substance: Substance,
+    /// It names a time to come back.
+    pub(super) retry_after: bool,
     /// How the client gets the body.
     pub(super) passing: Passing,
     /// The model server's connection may carry another request.
@@ -118,7 +120,7 @@ pub(super) fn read(input: &[u8], out: &mut Vec<u8>, asked: Asked) -> Result<Opti
     }
     out.extend_from_slice(b"\r\n");
     let substance = Substance::of_type(said.content_type.unwrap_or_default());
-    let response = Response { status, body, substance, passing, reusable, keep_alive };
+    let response = Response { status, body, substance, retry_after: said.retry_after, passing, reusable, keep_alive };
     Ok(Some((Answer::Final(response), head.len())))
 }
 
@@ -163,6 +165,7 @@ struct Said<'a> {
     length: Option<u64>,
     chunked: bool,
     content_type: Option<&'a [u8]>,
+    retry_after: bool,
 }
 
 impl<'a> Said<'a> {
@@ -183,6 +186,7 @@ impl<'a> Said<'a> {
                 }
                 Field::TransferEncoding => said.chunked = true,
                 Field::ContentType => said.content_type = Some(field.value),
+                Field::RetryAfter => said.retry_after = true,
                 _ => {}
             }
         }

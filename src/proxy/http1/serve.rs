@@ -17,11 +17,12 @@ use super::exchange::{Ended, Exchange};
 use super::request::{Request, Rules};
 use crate::config::UpstreamProtocol;
 use crate::limits;
+use crate::proxy::access::Recording;
 use crate::proxy::connection::Conn;
 use crate::proxy::forward::Ticket;
 use crate::proxy::refusal::Reason;
 use crate::proxy::upstreams::Picked;
-use crate::proxy::{Limits, admission, dial, forward, request, upgrade};
+use crate::proxy::{Limits, access, admission, dial, forward, request, upgrade};
 
 /// What a request leaves behind.
 enum After {
@@ -44,7 +45,7 @@ struct Tunnel {
 }
 
 /// Serves a client until it leaves, expires, or the worker finishes. `first`: what was read of it already.
-pub(in crate::proxy) async fn serve<S: Wire>(conn: &Rc<Conn>, stream: S, first: Vec<u8>, scheme: &'static str) {
+pub(in crate::proxy) async fn serve<S: Wire>(conn: &Rc<Conn>, stream: S, first: Vec<u8>) {
     let mut client = Client::new(stream, first);
     let scratch = &conn.worker.scratch;
     loop {
@@ -54,7 +55,7 @@ pub(in crate::proxy) async fn serve<S: Wire>(conn: &Rc<Conn>, stream: S, first: 
             return client.close(scratch, false).await;
         }
         let rules = Rules {
-            forwarded: limits.forwarded_headers.then(|| (conn.peer.ip(), scheme)),
+            forwarded: limits.forwarded_headers.then(|| conn.client()),
             show: conn.worker.shared.wiring.probes.is_some(),
         };
         let Some(read) = poll_fn(|cx| client.poll_request(cx, conn, rules)).await else { return };
@@ -102,24 +103,30 @@ async fn answer<S: Wire>(conn: &Rc<Conn>, client: &mut Client<S>, mut request: R
         conn.leave(conn.worker.now());
         return say(client, &response, &request, asked);
     }
+    let recording = Recording::begin(&conn.worker, || request.about());
     let (mut limits, terms) = shared.rules(request.path());
     limits.hold = terms.hold;
     let began = conn.worker.now();
-    let place = match admission::at_once(shared.passage(), &terms) {
-        Some(place) => place,
+    let place = match admission::at_once(shared.passage(), terms) {
+        Ok(place) => place,
         // Boxed: rare, and its state would make every connection's larger.
-        None => {
+        Err(terms) => {
             let bytes = request.body.left().unwrap_or(limits::TRAFFIC_BUFFER_BYTES_MAX as u64);
-            let waiting = request::wait(conn, &terms, bytes + request.received as u64);
+            let priority = shared.priority(|name| request.field(name.as_str()));
+            let waiting = request::wait(conn, &terms, bytes + request.received as u64, priority);
             match Box::pin(unless_gone(conn, client, &request, waiting)).await {
                 Some(Ok(place)) => place,
-                Some(Err(reason)) => return refuse(conn, client, reason, &request, asked),
+                Some(Err(reason)) => {
+                    recording.into_iter().for_each(|recording| recording.fail(reason));
+                    return refuse(conn, client, reason, &request, asked);
+                }
                 None => return After::Gone,
             }
         }
     };
-    let mut ticket = Ticket::new(conn, began, place);
+    let mut ticket = Ticket::new(conn, began, place, limits.patience).recorded(recording);
     conn.worker.counters().received(request.received);
+    access::received(&conn.worker, ticket.record(), request.received);
     match forward(conn, client, &mut request, &mut ticket, asked, limits).await {
         (Ended::Whole(response), link) => {
             let now = conn.worker.now();
@@ -161,12 +168,14 @@ async fn forward<S: Wire>(
     limits: Limits,
 ) -> (Ended, Link) {
     let mut second = false;
-    let mut next = forward::pick(conn, request.path(), None);
+    let record = ticket.record();
+    let mut next = forward::pick_for(conn, request.path(), record, None);
     let mut nobody = Reason::NoUpstream;
     loop {
-        let Some(picked) = next else {
+        let Some(mut picked) = next else {
             // Boxed, as all that is rare here.
-            let waiting = forward::await_upstream(conn, request.path(), nobody, limits, ticket.began());
+            let pick = || forward::pick_for(conn, request.path(), record, None);
+            let waiting = forward::await_upstream(conn, pick, nobody, limits, ticket.began());
             match Box::pin(unless_gone(conn, client, request, waiting)).await {
                 Some(Ok(picked)) => next = Some(picked),
                 Some(Err(reason)) => return (Ended::Failed(reason), None),
@@ -178,11 +187,12 @@ async fn forward<S: Wire>(
         let kept = conn.worker.links.borrow_mut().take(picked.address, conn.worker.now(), limits.upstream_idle);
         let (mut link, reused) = match kept {
             Some(link) => (link, true),
-            None => match Box::pin(unless_gone(conn, client, request, dialled(conn, picked, limits))).await {
+            None => match Box::pin(unless_gone(conn, client, request, dialled(conn, &picked, limits))).await {
                 Some(Ok(link)) => (link, false),
                 Some(Err(reason)) => {
-                    nobody = reason;
-                    next = if second { None } else { forward::pick(conn, request.path(), Some(picked.address)) };
+                    nobody = picked.failed(reason);
+                    let other = || forward::pick_for(conn, request.path(), record, Some(picked.address));
+                    next = if second { None } else { other() };
                     second = true;
                     continue;
                 }
@@ -190,15 +200,18 @@ async fn forward<S: Wire>(
             },
         };
         let patience = limits.first_byte_timeout.map(|limit| Box::pin(sleep(limit)));
-        let mut exchange = Exchange::new(client, request, ticket, asked, (&mut link, reused), patience);
+        let turn = &mut picked.turn;
+        let mut exchange = Exchange::new(client, request, ticket, asked, (&mut link, reused), turn, patience);
         match poll_fn(|cx| exchange.poll(cx)).await {
-            Ended::Dead => {}
+            // The same upstream, for it has said nothing against itself.
+            Ended::Dead => next = Some(picked),
+            Ended::Failed(reason) => return (Ended::Failed(picked.failed(reason)), None),
             ended => return (ended, Some((picked.address, link))),
         }
     }
 }
 
-async fn dialled(conn: &Conn, picked: Picked, limits: Limits) -> Result<TcpStream, Reason> {
+async fn dialled(conn: &Conn, picked: &Picked, limits: Limits) -> Result<TcpStream, Reason> {
     dial::connect(&conn.worker, picked, limits.connect_timeout).await
 }
 
@@ -259,7 +272,7 @@ async fn run<S: Wire>(tunnel: Box<Tunnel>, mut client: Client<S>) {
         let (stream, ahead) = client.into_parts();
         worker.counters().received(ahead.len());
         if link.write_all(&ahead).await.is_ok() {
-            upgrade::relay(worker, stream, link).await;
+            upgrade::relay(&ticket, stream, link).await;
         }
     }
     ticket.finish_tunnel();

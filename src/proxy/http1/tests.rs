@@ -9,6 +9,7 @@ use super::framing::Body;
 use super::request::{self, Request, Rules};
 use super::response::{self, Answer, Asked, Passing, Response};
 use crate::limits;
+use crate::proxy::headers::Client;
 use crate::proxy::refusal::Reason;
 
 const PLAIN: Rules = Rules { forwarded: None, show: false };
@@ -41,7 +42,8 @@ fn what_is_for_one_hop_ends_here_and_the_rest_passes_byte_for_byte() {
 
 #[test]
 fn the_client_is_named_where_that_is_wanted() {
-    let rules = Rules { forwarded: Some((IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), "http")), show: false };
+    let rules =
+        Rules { forwarded: Some(Client { ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), https: false }), show: false };
     assert_eq!(
         written("GET / HTTP/1.1\r\nhost: m\r\n\r\n", rules),
         "GET / HTTP/1.1\r\nhost: m\r\nx-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\nx-forwarded-host: m\r\n\r\n"

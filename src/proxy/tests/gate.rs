@@ -393,6 +393,7 @@ async fn a_route_has_its_own_limit_beside_the_common_one() {
         queue: None,
         hold: None,
         first_byte_timeout: None,
+        stall_after: None,
     }];
     let plane = Plane::start(&[model.address], setting);
     let mut common = plane.client().await;

@@ -1,5 +1,7 @@
 //! The traffic plane from outside: real sockets on both sides, the test playing client and model server.
 
+mod access;
+mod balance;
 mod edge;
 mod exchange;
 mod gate;
@@ -7,6 +9,8 @@ mod grpc;
 mod http2;
 mod life;
 mod progress;
+mod streams;
+mod tls;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -21,7 +25,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::config;
-use crate::engine::{BackendView, DrainView, Gate, GateView, InstancePhase, InstanceView, Snapshot, Status, Time, Why};
+use crate::engine::{
+    BackendState, BackendView, DrainView, Ejections, Gate, GateView, InstancePhase, InstanceView, ModelState,
+    ModelView, Snapshot, Status, Time, Why,
+};
 
 /// Long enough for a busy machine; nothing that works comes near it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,30 +41,40 @@ struct Setting {
     workers: usize,
     probes: Option<Arc<dyn ProbeHook>>,
     signs: Option<mpsc::Sender<(BackendId, Sign)>>,
+    tls: Option<Arc<ServerConfig>>,
+    access: Option<AccessLog>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
         Self {
-            traffic: config::Traffic {
-                workers: None,
-                max_in_flight: None,
-                first_byte_timeout: None,
-                connect_timeout: Duration::from_secs(2),
-                upstream_idle: Duration::from_secs(60),
-                client_idle: Duration::from_secs(75),
-                max_connections: 100,
-                forwarded_headers: false,
-                queue: None,
-                hold: None,
-                routes: Vec::new(),
-            },
+            traffic: traffic(),
             algorithm: Algorithm::RoundRobin,
             protocol: UpstreamProtocol::Auto,
             workers: 1,
             probes: None,
             signs: None,
+            tls: None,
+            access: None,
         }
+    }
+}
+
+/// The proxy's settings where a test does not care.
+pub(super) fn traffic() -> config::Traffic {
+    config::Traffic {
+        workers: None,
+        max_in_flight: None,
+        first_byte_timeout: None,
+        connect_timeout: Duration::from_secs(2),
+        upstream_idle: Duration::from_secs(60),
+        client_idle: Duration::from_secs(75),
+        max_connections: 100,
+        forwarded_headers: false,
+        queue: None,
+        hold: None,
+        priority_header: None,
+        routes: Vec::new(),
     }
 }
 
@@ -70,16 +87,38 @@ struct Plane {
     upstreams: Vec<SocketAddr>,
     orders: watch::Sender<Order>,
     threads: Vec<JoinHandle<std::io::Result<()>>>,
+    log: Written,
+}
+
+/// What was written, while it is being written.
+#[derive(Clone, Default)]
+struct Written(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Plane {
     /// In front of `upstreams`, all of them enabled, ready.
     fn start(upstreams: &[SocketAddr], setting: Setting) -> Self {
-        let Setting { traffic, algorithm, protocol, workers, probes, signs } = setting;
-        let config = config_for(upstreams, traffic, algorithm, protocol);
+        let Setting { traffic, algorithm, protocol, workers, probes, signs, tls, access } = setting;
+        let mut config = config_for(upstreams, traffic, algorithm, protocol);
+        config.log.access = access;
         let published = Published::new(snapshot(upstreams.len(), true));
-        let wiring = Wiring { workers, signs, probes };
+        let log = Written::default();
+        let (lines, writer) = access_log(Clock::start());
+        let to = log.clone();
+        std::thread::spawn(move || writer.run(to));
+        let wiring = Wiring { workers, signs, probes, access: Some(lines) };
         let shared = Shared::new(&config, upstreams, Arc::clone(&published), Clock::start(), wiring).unwrap();
+        shared.serve_tls(tls);
         let listeners = bind(SocketAddr::from(([127, 0, 0, 1], 0)), workers).unwrap();
         let address = listeners[0].local_addr().unwrap();
         let (orders, _) = watch::channel(Order::Serve);
@@ -91,7 +130,7 @@ impl Plane {
                 std::thread::spawn(move || worker(index, listener, shared, orders))
             })
             .collect();
-        Self { shared, published, address, config, upstreams: upstreams.to_vec(), orders, threads }
+        Self { shared, published, address, config, upstreams: upstreams.to_vec(), orders, threads, log }
     }
 
     /// A client connection.
@@ -117,6 +156,19 @@ impl Plane {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !holds(&counters) {
             assert!(tokio::time::Instant::now() < deadline, "never came true: {what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits until the access log has so many lines.
+    async fn log_lines(&self, count: usize) -> Vec<serde_json::Value> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let text = String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap();
+            if count <= text.lines().count() {
+                return text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            }
+            assert!(tokio::time::Instant::now() < deadline, "too few lines:\n{text}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -271,11 +323,13 @@ fn config_for(
         },
         details: config::Details { show: config::ShowDetails::Loopback },
         traffic,
-        log: config::Log { format: config::LogFormat::Auto, level: "info".to_owned() },
+        tls: None,
+        log: config::Log { format: config::LogFormat::Auto, level: "info".to_owned(), access: None },
         engine: Arc::default(),
         checks: Vec::new(),
         report_file: None,
         ring_file: None,
+        trace_file: None,
         notify_socket: None,
     }
 }
@@ -298,13 +352,28 @@ fn snapshot(backends: usize, enabled: bool) -> Snapshot {
         health: gate(Gate::Health),
         checks: Arc::default(),
         groups: Arc::default(),
-        backends: (0..backends).map(|i| BackendView { address: i.to_string(), enabled, since: Time::ZERO }).collect(),
+        backends: (0..backends)
+            .map(|i| backend(i, if enabled { BackendState::Up } else { BackendState::Down }))
+            .collect(),
         instance: InstanceView { number: 1, phase: InstancePhase::Started, since: Time::ZERO, budget_until: None },
+        model: ModelView { state: ModelState::Ready, since: Time::ZERO, reason: String::new(), busy_until: None },
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
         disabled_since: None,
         trial: false,
         doubt: None,
         history: Arc::default(),
+    }
+}
+
+fn backend(place: usize, state: BackendState) -> BackendView {
+    BackendView {
+        address: place.to_string(),
+        enabled: state == BackendState::Up,
+        state,
+        since: Time::ZERO,
+        reason: String::new(),
+        next: None,
+        ejections: Ejections::default(),
     }
 }
 

@@ -44,6 +44,10 @@ impl World for Actors {
         self.0.applied.set(self.0.applied.get() + 1);
     }
 
+    fn ends(&self) -> Vec<Ends> {
+        Vec::new()
+    }
+
     fn traffic(&self) -> Traffic {
         Traffic::default()
     }
@@ -100,6 +104,7 @@ fn play(plan: Plan) -> Play {
     let (_, hangup) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel();
     let parts = Parts {
+        recording: None,
         clock,
         engine,
         world: Actors(Rc::clone(&stage)),

@@ -1,0 +1,105 @@
+//! The binary with a preset in front of a stand-in, through its proxy, in real time: what the presets' lives in virtual
+//! time take for granted.
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+use super::presets;
+use super::sidecar::Sidecar;
+use super::stand_in::StandIn;
+use super::until::until;
+use super::wire::{self, Line, Reply};
+
+/// A stand-in on a thread of its own. Ends with its last word.
+struct Guarded {
+    states: Option<mpsc::UnboundedSender<&'static str>>,
+    addresses: [SocketAddr; 2],
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Guarded {
+    fn start(name: &str) -> Self {
+        let (states, mut heard) = mpsc::unbounded_channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        let script = presets::script(name);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut server = StandIn::new(script);
+                tell.send(server.addresses).expect("the test waits");
+                while let Some(state) = heard.recv().await {
+                    server.become_state(state);
+                    server.settle().await;
+                }
+            });
+        });
+        let addresses = told.recv().expect("the server is up");
+        let guarded = Self { states: Some(states), addresses, thread: Some(thread) };
+        guarded.becomes("ready");
+        guarded
+    }
+
+    fn becomes(&self, state: &'static str) {
+        self.states.as_ref().expect("it lives").send(state).expect("it listens");
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.states = None;
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn infer(sidecar: &Sidecar) -> Reply {
+    wire::post(sidecar.traffic(), "/v2/models/tiny/infer", r#"{"inputs":[]}"#)
+}
+
+#[test]
+fn a_triton_whose_stub_is_stopped_leaves_rotation_and_comes_back_by_a_trial() {
+    let triton = Guarded::start("triton");
+    let [main, side] = triton.addresses;
+    let sidecar = Sidecar::start(&format!(
+        "[upstream]\naddress = \"{main}\"\npreset = \"tritonserver\"\nmodels = [\"tiny\"]\nmetrics = \"http://{side}/metrics\"\n"
+    ));
+    sidecar.until("/ready", 200);
+    assert_eq!(infer(&sidecar).status, 200);
+
+    triton.becomes("stub-stopped");
+    let failed = until("an inference fails", || Some(infer(&sidecar)).filter(|reply| reply.status == 500));
+    assert!(failed.body.contains("is not healthy"), "{failed:?}");
+    until("it leaves rotation", || {
+        infer(&sidecar);
+        (sidecar.probe("/ready").status == 503).then_some(())
+    });
+    assert_eq!(sidecar.check("outcomes")["state"], "down", "{}", sidecar.report());
+    assert_eq!(wire::get(main, "/v2/models/tiny/ready").status, 200, "its own word");
+    assert_eq!(sidecar.probe("/health").status, 200);
+
+    triton.becomes("ready");
+    until("a trial brings it back", || (infer(&sidecar).status == 200).then_some(()));
+    sidecar.until("/ready", 200);
+}
+
+#[test]
+fn a_vllm_whose_engine_hangs_behind_a_good_health_is_condemned_by_its_frozen_counter() {
+    let vllm = Guarded::start("vllm");
+    let main = vllm.addresses[0];
+    let sidecar = Sidecar::start(&format!(
+        "[upstream]\naddress = \"{main}\"\npreset = \"vllm\"\nmodels = [\"tiny\"]\n\
+         [checks.progress]\nprogress = {{ stall_after = \"2s\", counter = \"vllm:iteration_tokens_total_count\" }}\n"
+    ));
+    sidecar.until("/ready", 200);
+    // The page has to have been read while the server was well.
+    until("the counter is read", || sidecar.check("progress")["last"].is_object().then_some(()));
+
+    vllm.becomes("hung");
+    let mut client = Line::open(sidecar.traffic()).unwrap();
+    client.send("POST /v1/completions HTTP/1.1\r\nHost: model\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    sidecar.until("/health", 503);
+    assert_eq!(wire::get(main, "/health").status, 200, "its own word");
+    let why = sidecar.probe("/health?verbose").body;
+    assert!(why.contains("vllm:iteration_tokens_total_count frozen at 0"), "{why}");
+}

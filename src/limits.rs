@@ -70,6 +70,8 @@ pub const DOUBT_HOLD: Duration = Duration::from_secs(10);
 pub const DRAIN_PROPAGATION: Duration = Duration::from_secs(5);
 /// Below the 30 s of grace that a pod has by default.
 pub const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// How long `/wait-for-drain?within=` looks out for a drain at most: each restart of the model server waits as long.
+pub const DRAIN_LOOKOUT_MAX: Duration = Duration::from_secs(10);
 
 // Listeners.
 

@@ -35,6 +35,12 @@ pub struct Telemetry {
     pub upstream_ejections: Family<EjectionLabels, Counter>,
     pub stall_seconds: FloatGauge,
     pub draining: Gauge,
+    /// 1 once a drain has ended with requests still in flight.
+    pub drain_cut_off: Gauge,
+    /// 1 while a condemnation is held back.
+    pub restart_withheld: Family<WithheldLabels, Gauge>,
+    /// 1 while the sidecar doubts itself.
+    pub doubt: Gauge,
     pub config_last_reload_successful: Gauge,
     /// Without a series where the traffic listener speaks no TLS.
     pub tls_last_reload_successful: Family<NoLabels, Gauge>,
@@ -93,6 +99,12 @@ pub struct EjectionLabels {
     pub reason: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct WithheldLabels {
+    /// `budget` or `doubt`.
+    pub cause: &'static str,
+}
+
 impl Telemetry {
     pub fn new() -> Self {
         let all = Self {
@@ -115,6 +127,9 @@ impl Telemetry {
             upstream_ejections: Family::default(),
             stall_seconds: FloatGauge::default(),
             draining: Gauge::default(),
+            drain_cut_off: Gauge::default(),
+            restart_withheld: Family::default(),
+            doubt: Gauge::default(),
             config_last_reload_successful: Gauge::default(),
             tls_last_reload_successful: Family::default(),
             tls_not_after: Family::default(),
@@ -152,6 +167,9 @@ impl Telemetry {
             self.stall_seconds.clone(),
         );
         r.register("probegate_draining", "1 from the start of a drain on", self.draining.clone());
+        r.register("probegate_drain_cut_off", "1 if a drain ended with requests in flight", self.drain_cut_off.clone());
+        r.register("probegate_restart_withheld", "1 while a restart is held back", self.restart_withheld.clone());
+        r.register("probegate_doubt", "1 while the sidecar doubts itself", self.doubt.clone());
         r.register(
             "probegate_config_last_reload_successful",
             "0 while the file on disk is one that was refused",

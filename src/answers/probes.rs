@@ -11,8 +11,10 @@ mod tests;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -101,7 +103,7 @@ impl ProbeAnswers {
                 let page = self.metrics.page(format).await;
                 respond(StatusCode::OK, Words { content_type: format.content_type(), body: page })
             }
-            Question::WaitForDrain => self.wait_for_drain().await,
+            Question::WaitForDrain => self.wait_for_drain(query.within).await,
         }
     }
 
@@ -187,17 +189,23 @@ impl ProbeAnswers {
         respond(code(status), words)
     }
 
-    /// Holds the answer back while a drain that has begun is unfinished.
-    async fn wait_for_drain(&self) -> Response<Full<Bytes>> {
+    /// Holds the answer back while a drain that has begun is unfinished. The preStop hooks of a pod start together,
+    /// so the model server's may come here before the sidecar's has begun the drain: `within` is how long to look out.
+    async fn wait_for_drain(&self, within: Duration) -> Response<Full<Bytes>> {
         let mut changed = self.published.subscribe();
+        let mut lookout = pin!(tokio::time::sleep(within));
         loop {
             let phase = self.published.load().drain.phase;
-            match phase {
-                DrainPhase::Serving => return respond(StatusCode::OK, dialects::text("not draining\n")),
+            let change = match phase {
+                DrainPhase::Serving => tokio::select! {
+                    biased;
+                    change = changed.changed() => change,
+                    () = &mut lookout => return respond(StatusCode::OK, dialects::text("not draining\n")),
+                },
                 DrainPhase::Done => return respond(StatusCode::OK, dialects::text("drained\n")),
-                DrainPhase::Propagating | DrainPhase::Finishing => {}
-            }
-            if changed.changed().await.is_err() {
+                DrainPhase::Propagating | DrainPhase::Finishing => changed.changed().await,
+            };
+            if change.is_err() {
                 return respond(StatusCode::OK, dialects::text("stopping\n"));
             }
         }

@@ -3,7 +3,10 @@
 //! It owns the names of the contract. It refuses to know what the answer is, and it never fails: a query
 //! that makes no sense asks for nothing special.
 
+use std::time::Duration;
+
 use crate::engine::Gate;
+use crate::limits::DRAIN_LOOKOUT_MAX;
 
 /// What a path asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +25,8 @@ pub(super) struct Query {
     pub verbose: bool,
     pub format: Option<String>,
     pub exclude: Vec<String>,
+    /// How long to look out for a drain that has not begun; nothing by default.
+    pub within: Duration,
 }
 
 /// `exclude` may be repeated so often; more are not looked at.
@@ -63,10 +68,12 @@ impl Query {
             match key {
                 "verbose" => parsed.verbose = true,
                 "format" => parsed.format = Some(decode(value)),
+                "within" => parsed.within = humantime::parse_duration(&decode(value)).unwrap_or_default(),
                 "exclude" if parsed.exclude.len() < EXCLUDES_MAX => parsed.exclude.push(decode(value)),
                 _ => {}
             }
         }
+        parsed.within = parsed.within.min(DRAIN_LOOKOUT_MAX);
         parsed
     }
 }
@@ -144,6 +151,16 @@ mod tests {
         assert!(query.verbose);
         assert_eq!(query.exclude, ["redis", "a-b"]);
         assert_eq!(query.format.as_deref(), Some("json"));
+    }
+
+    #[test]
+    fn the_lookout_for_a_drain_is_a_duration_and_bounded() {
+        let within = |query| Query::parse(Some(query)).within;
+        assert_eq!(within("within=2s"), Duration::from_secs(2));
+        assert_eq!(within("within=1h"), DRAIN_LOOKOUT_MAX);
+        for nonsense in ["within", "within=", "within=2", "within=-1s", "within=soon"] {
+            assert_eq!(within(nonsense), Duration::ZERO, "{nonsense}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::engine::{
 };
 use crate::telemetry::{
     CheckLabels, CheckResultLabels, CheckTypeLabels, EjectionLabels, FloatGauge, GateLabels, GateTransitionLabels,
-    NoLabels, Telemetry, UpstreamLabels,
+    NoLabels, Telemetry, UpstreamLabels, WithheldLabels,
 };
 
 /// The kind whose reading is the model's accuracy.
@@ -152,6 +152,12 @@ impl Recorder {
             self.telemetry.gate_status.get_or_create(&labels).set(snapshot.gate(gate).status.gauge());
         }
         self.telemetry.draining.set(i64::from(snapshot.drain.phase != DrainPhase::Serving));
+        self.telemetry.drain_cut_off.set(i64::from(snapshot.drain.cut_off));
+        self.telemetry.doubt.set(i64::from(snapshot.doubt.is_some()));
+        for (cause, label) in [(Cause::RestartBudget, "budget"), (Cause::Doubt, "doubt")] {
+            let withheld = snapshot.health.why.iter().any(|why| why.cause == cause);
+            self.telemetry.restart_withheld.get_or_create(&WithheldLabels { cause: label }).set(i64::from(withheld));
+        }
         let wrong = |check: &Arc<CheckView>| check.kind == GOLDEN && check.state == CheckState::Down;
         let degraded = snapshot.ready.status == Status::Warn || snapshot.checks.iter().any(wrong);
         self.telemetry.model_degraded.set(i64::from(degraded));

@@ -12,6 +12,7 @@ mod lifecycle;
 mod metrics;
 mod model;
 mod model_servers;
+mod monitoring;
 #[path = "../../src/testkit/postgres.rs"]
 mod postgres_server;
 mod presets;

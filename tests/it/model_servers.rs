@@ -7,7 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::sidecar::Sidecar;
+use super::sidecar::{Sidecar, signal};
+use super::until::until;
 use super::wire::{self, Line};
 
 /// One of them, as a process group. Killed when dropped.
@@ -31,6 +32,16 @@ impl Server {
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("the program runs");
         Self { child, address }
+    }
+}
+
+impl Server {
+    /// The youngest child of the process that was started, once there is one.
+    fn worker(&self) -> u32 {
+        let path = format!("/proc/{0}/task/{0}/children", self.child.id());
+        until("the server has a worker", || {
+            fs::read_to_string(&path).ok()?.split_whitespace().next_back()?.parse().ok()
+        })
     }
 }
 
@@ -91,6 +102,71 @@ fn fastapi_under_uvicorn_is_fronted_streamed_and_merged() {
     sidecar.until("/ready", 503);
     let why = sidecar.probe("/ready?verbose").body;
     assert!(why.contains(&format!("connection refused by {gone}")), "{why}");
+}
+
+/// Flask under gunicorn with one sync worker, behind a sidecar that condemns three seconds of silence.
+fn flask() -> (Server, Sidecar) {
+    let address = free_address();
+    let sidecar = Sidecar::start(&format!(
+        "[upstream]\naddress = \"{address}\"\npreset = \"generic\"\n[health]\nrequire = [\"alive\", \"progress\"]\n\
+         [checks.progress]\nprogress = {{ stall_after = \"3s\" }}\n"
+    ));
+    let mut gunicorn = program("gunicorn");
+    gunicorn.args(["--workers", "1", "--bind", &address.to_string(), "--no-control-socket", "flask_app:app"]);
+    gunicorn.current_dir(sources().join("real/apps")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let server = Server::start(gunicorn, address);
+    // The master listens before its worker is up: the port alone does not say that anybody serves.
+    until("a worker answers", || wire::ask(address, "GET", "/health", "", "").ok().filter(|reply| reply.status == 200));
+    sidecar.until("/ready", 200);
+    (server, sidecar)
+}
+
+/// How often a gate has turned to fail.
+fn failures(sidecar: &Sidecar, gate: &str) -> usize {
+    let turned = |line: &serde_json::Value| line["subject"] == gate && line["to"] == "fail";
+    sidecar.log_lines().into_iter().filter(turned).count()
+}
+
+#[test]
+fn a_saturated_gunicorn_worker_is_neither_dead_nor_out_of_rotation() {
+    let (_server, sidecar) = flask();
+    let traffic = sidecar.traffic();
+    // Each of them waits behind fifteen others, longer than a probe of the server itself would.
+    let client = move || {
+        let ask = || wire::ask(traffic, "POST", "/predict?ms=100", "", "").unwrap().status;
+        [ask(), ask()]
+    };
+    let clients: Vec<_> = (0..16).map(|_| std::thread::spawn(client)).collect();
+    for client in clients {
+        assert_eq!(client.join().unwrap(), [200, 200]);
+    }
+    assert_eq!((sidecar.probe("/health").status, sidecar.probe("/ready").status), (200, 200));
+    assert_eq!((failures(&sidecar, "health"), failures(&sidecar, "ready")), (0, 0), "{}", sidecar.log_text());
+}
+
+#[test]
+fn a_stopped_gunicorn_worker_is_a_hang_and_a_killed_one_is_none() {
+    let (server, sidecar) = flask();
+    let traffic = sidecar.traffic();
+    let predict = move || wire::ask(traffic, "POST", "/predict?ms=10", "", "").unwrap().status;
+    assert_eq!(predict(), 200);
+
+    let worker = server.worker();
+    signal(worker, "STOP");
+    // The master's socket takes the request; nobody reads it.
+    let pending = std::thread::spawn(predict);
+    sidecar.until("/health", 503);
+    let why = sidecar.probe("/health?verbose").body;
+    assert!(why.contains("stalled: no byte from the model server"), "{why}");
+    assert_eq!(sidecar.probe("/ready").status, 200, "the port accepts, which is all that this preset asks");
+    signal(worker, "CONT");
+    assert_eq!(pending.join().unwrap(), 200);
+    sidecar.until("/health", 200);
+
+    signal(worker, "KILL");
+    until("the master has replaced its worker", || (predict() == 200).then_some(()));
+    assert_ne!(server.worker(), worker);
+    assert_eq!(failures(&sidecar, "health"), 1, "{}", sidecar.log_text());
 }
 
 #[test]

@@ -252,6 +252,24 @@ async fn wait_for_drain_returns_at_once_unless_a_drain_is_unfinished() {
 }
 
 #[tokio::test]
+async fn who_looks_out_for_a_drain_waits_for_one_that_begins_meanwhile() {
+    let mut snapshot = sample::healthy();
+    let sidecar = start(snapshot.clone(), ShowDetails::Loopback);
+    assert_eq!(sidecar.get("/wait-for-drain?within=10ms").await.body, "not draining\n");
+    let mut waiting = TcpStream::connect(sidecar.addr).await.unwrap();
+    let ask = b"GET /wait-for-drain?within=10s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    waiting.write_all(ask).await.unwrap();
+    assert_eq!(sidecar.code("/health").await, 200);
+    for phase in [DrainPhase::Propagating, DrainPhase::Finishing, DrainPhase::Done] {
+        sample::drain(&mut snapshot, phase);
+        sidecar.published.store(snapshot.clone());
+    }
+    let mut answer = String::new();
+    timeout(PATIENCE, waiting.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("drained\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn metrics_are_200_in_either_format() {
     let sidecar = start(sample::healthy(), ShowDetails::Loopback);
     let text = sidecar.get("/metrics").await;

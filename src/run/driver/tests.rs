@@ -7,7 +7,7 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::control::Control;
-use crate::engine::{CheckPlan, Fault, Forced, Gate, Member, Outcome, Status, Verdict};
+use crate::engine::{CheckPlan, Fault, Forced, Gate, Member, Outcome, Status, Subject, Verdict};
 use crate::telemetry::Telemetry;
 
 /// A world whose checks do what the test says.
@@ -217,6 +217,45 @@ async fn a_drain_ends_when_the_last_request_does() {
             let took = play.until("done", |snapshot| snapshot.drain.phase == DrainPhase::Done).await;
             assert!(took < Duration::from_secs(1), "{took:?}");
             assert!(!play.published.load().drain.cut_off);
+            assert!(play.telemetry.encode().unwrap().contains("probegate_drain_cut_off 0"));
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_is_out_of_time_says_so_in_the_metrics() {
+    LocalSet::new()
+        .run_until(async {
+            let mut plan = plan(1);
+            (plan.drain.propagation, plan.drain.max) = (Duration::from_secs(1), Duration::from_secs(10));
+            let play = play(plan);
+            play.until_ready(Status::Pass).await;
+            play.stage.in_flight.set(1);
+            play.control.call(Command::Drain).await.unwrap();
+            play.until("done", |snapshot| snapshot.drain.phase == DrainPhase::Done).await;
+            assert!(play.telemetry.encode().unwrap().contains("probegate_drain_cut_off 1"));
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_the_budget_holds_back_is_a_metric() {
+    LocalSet::new()
+        .run_until(async {
+            let mut plan = plan(1);
+            plan.health.require = vec![Member::Check(CheckId(0))];
+            plan.health.restart_budget.count = 0;
+            plan.checks[0].subject = Subject::Local;
+            let play = play(plan);
+            play.until_ready(Status::Pass).await;
+            let withheld = r#"probegate_restart_withheld{cause="budget"} "#;
+            assert!(play.telemetry.encode().unwrap().contains(&format!("{withheld}0")));
+            play.set(refused());
+            play.until_ready(Status::Fail).await;
+            play.until("withheld", |snapshot| !snapshot.health.why.is_empty()).await;
+            let page = play.telemetry.encode().unwrap();
+            assert!(page.contains(&format!("{withheld}1")), "{page}");
+            assert!(page.contains(r#"probegate_restart_withheld{cause="doubt"} 0"#), "{page}");
         })
         .await;
 }

@@ -1,0 +1,204 @@
+# Shared by the exercises: a namespace of their own, steps that are written down, expectations that count.
+#
+# An exercise sources this and uses begin, step, show, expect, within, stays, k, ask, install, and at its end finish.
+# It reads:
+#   KUBECTL      how to speak to the cluster (default kubectl)
+#   HELM         the same for Helm (default target/tools/helm, or helm)
+#   LOAD_IMAGE   a command that takes an image archive to the nodes; unset: the images are where the nodes find them
+#   KEEP         not empty: what the exercise made is left in place
+#   REPORT       a file that the report is appended to
+# shellcheck shell=bash
+set -uo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(cd "$HERE/../.." && pwd)
+CHART=$ROOT/deploy/helm/probegate
+IMAGES=${IMAGES:-$ROOT/target/image}
+REPORT=${REPORT:-/dev/null}
+read -ra KUBECTL <<<"${KUBECTL:-kubectl}"
+if [ -z "${HELM:-}" ]; then
+    HELM=helm
+    [ -x "$ROOT/target/tools/helm" ] && HELM=$ROOT/target/tools/helm
+fi
+read -ra HELM <<<"$HELM"
+EXERCISE=$(basename "$(cd "$(dirname "$0")" && pwd)")
+NAMESPACE=probegate-$EXERCISE
+failed=0
+started=$SECONDS
+
+# One line an argument.
+report() { printf '%s\n' "$@" >>"$REPORT"; }
+say() { printf '%s\n' "$@"; }
+die() { say "$EXERCISE: $*" >&2; report "" "**Given up:** $*"; exit 2; }
+
+# A step of the guide, as the report's next heading.
+step() { say "" "== $1"; report "" "### $1" ""; }
+# A remark that belongs to what was seen.
+note() { say "$@"; report "$@"; }
+# A command and what it says, in both.
+show() {
+    local words="$*" said
+    said=$("$@" 2>&1)
+    printf '%s\n' "$said" | sed 's/^/    /'
+    report "" '```' "$ ${words/#k /kubectl }" "$said" '```' ""
+}
+
+# What the guide promises: a sentence, and a command that is true.
+expect() {
+    local what=$1
+    shift
+    if "$@" >/dev/null 2>&1; then
+        say "  ok: $what"
+        report "- [x] $what"
+    else
+        say "  MISSED: $what"
+        report "- [ ] **missed:** $what"
+        failed=$((failed + 1))
+    fi
+}
+
+# The same for what comes about: within SECONDS WHAT COMMAND...; says how long it took.
+within() {
+    local limit=$1 what=$2 from=$SECONDS
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if [ $((SECONDS - from)) -ge "$limit" ]; then
+            say "  MISSED: $what (not within ${limit}s)"
+            report "- [ ] **missed:** $what (not within ${limit}s)"
+            failed=$((failed + 1))
+            return 1
+        fi
+        sleep 0.5
+    done
+    say "  ok: $what ($((SECONDS - from))s)"
+    report "- [x] $what ($((SECONDS - from))s)"
+}
+
+# For a while something is so at every look: stays SECONDS WHAT COMMAND...
+stays() {
+    local limit=$1 what=$2 from=$SECONDS
+    shift 2
+    while [ $((SECONDS - from)) -lt "$limit" ]; do
+        if ! "$@" >/dev/null 2>&1; then
+            say "  MISSED: $what (not any more after $((SECONDS - from))s)"
+            report "- [ ] **missed:** $what (not any more after $((SECONDS - from))s)"
+            failed=$((failed + 1))
+            return 1
+        fi
+        sleep 1
+    done
+    say "  ok: $what (for ${limit}s)"
+    report "- [x] $what (for ${limit}s)"
+}
+
+k() { "${KUBECTL[@]}" -n "$NAMESPACE" "$@"; }
+helm() { "${HELM[@]}" -n "$NAMESPACE" "$@"; }
+
+# The chart's release `model-server`, guarding the demo's model server; more values as arguments.
+install() {
+    helm upgrade --install model-server "$CHART" --set fullnameOverride=model-server --set rollout.minReadySeconds=1 "$@" >/dev/null
+}
+
+# A request by way of the API server, which reaches Services and pods from anywhere and needs no client in the cluster:
+#   ask service/model-server:80 /health          ask pod/NAME:8080 /predict BODY
+# Prints the body; false if the status is not 2xx. The API server chooses among the ready addresses of a Service.
+ask() {
+    local path="/api/v1/namespaces/$NAMESPACE/${1%%/*}s/${1#*/}/proxy$2"
+    if [ $# -gt 2 ]; then
+        printf '%s' "$3" | "${KUBECTL[@]}" create --raw "$path" -f -
+    else
+        "${KUBECTL[@]}" get --raw "$path"
+    fi
+}
+
+# A customer in the background, who asks for digits and knows what they are, for at most SECONDS.
+#   customer service/model-server:80 SECONDS; then customer_saw prints "N right, N wrong, N failed" and ends it.
+customer() {
+    local until=$((SECONDS + $2)) n digits=()
+    for n in 0 3 7 11; do digits+=("$(ask "$1" "/digits/$n")"); done
+    CUSTOMER=$(mktemp)
+    while [ $SECONDS -lt $until ]; do
+        for n in "${digits[@]}"; do
+            label=$(grep -o '"label": *[0-9]' <<<"$n" | grep -o '[0-9]$')
+            if ! answer=$(ask "$1" /predict "$n" 2>/dev/null); then
+                echo failed
+            elif [ "$(grep -o '"label": *[0-9]' <<<"$answer" | grep -o '[0-9]$')" = "$label" ]; then
+                echo right
+            else
+                echo wrong
+            fi
+            sleep 0.2
+        done
+    done >"$CUSTOMER" &
+    CUSTOMER_PID=$!
+}
+customer_saw() {
+    kill "$CUSTOMER_PID" 2>/dev/null
+    wait "$CUSTOMER_PID" 2>/dev/null
+    awk '{ n[$1]++ } END { printf "%d right, %d wrong, %d failed\n", n["right"], n["wrong"], n["failed"] }' "$CUSTOMER"
+    rm -f "$CUSTOMER"
+}
+
+# The sidecar in words: status POD-OR-DEPLOYMENT.
+status() { k exec "$1" -c probegate -- /probegate status || true; }   # it exits with 1 while not ready
+
+ready_pods() { k get pods -l "${1:-app.kubernetes.io/instance=model-server}" \
+    -o 'jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' | grep -c True; }
+# Addresses that the Service sends traffic to.
+endpoints() { k get endpointslices -l "kubernetes.io/service-name=${1:-model-server}" \
+    -o 'jsonpath={range .items[*].endpoints[?(@.conditions.ready==true)]}{.addresses[0]}{"\n"}{end}' | sort -u | grep -c .; }
+# Restarts of a container, over all pods with a label: restarts LABEL CONTAINER.
+restarts() { k get pods -l "$1" -o "jsonpath={range .items[*]}{.status.containerStatuses[?(@.name==\"$2\")].restartCount}{\"\n\"}{end}" |
+    awk '{ sum += $1 } END { print sum + 0 }'; }
+is() { [ "$("${@:2}")" = "$1" ]; }
+
+# Takes one of our images to the nodes, where that is for the exercises to do.
+load() {
+    [ -n "${LOAD_IMAGE:-}" ] || return 0
+    local name
+    for name in "$@"; do
+        [ -f "$IMAGES/$name.tar" ] || die "no $IMAGES/$name.tar: run deploy/image/build"
+        $LOAD_IMAGE "$IMAGES/$name.tar" >/dev/null || die "cannot load $name"
+    done
+}
+
+# A Redis for the exercises that need one: this machine's own with its libraries, where images cannot be pulled.
+REDIS_IMAGE=redis:7
+stand_in_redis() {
+    [ -n "${LOAD_IMAGE:-}" ] || return 0
+    command -v redis-server >/dev/null || die "no redis-server to make an image of (scripts/setup test)"
+    local files=() library program
+    for library in $({ ldd "$(command -v redis-server)"; ldd "$(command -v redis-cli)"; } | grep -o '/[^ ]*' | sort -u); do
+        files+=(--file "$library=$library")
+    done
+    program=$(readlink -f "$(command -v redis-server)")
+    files+=(--file "$(readlink -f "$(command -v redis-cli)")=/usr/bin/redis-cli")
+    mkdir -p "$IMAGES"
+    "$ROOT/deploy/image/archive.py" --out "$IMAGES/redis.tar" --name "$REDIS_IMAGE" --program "$program" \
+        --entrypoint '["/usr/bin/redis-server"]' --cmd '["--save", ""]' "${files[@]}" >/dev/null
+    load redis
+    note "Stand-in: \`$REDIS_IMAGE\` is this machine's redis-server $(redis-server --version | grep -o 'v=[^ ]*')."
+}
+
+# The exercise's namespace. Pod Security *restricted* is enforced: the guarded pods fit in.
+begin() {
+    local title=$1
+    say "" "#### $title"
+    report "" "## $title" "" "\`deploy/exercises/run $EXERCISE\`, $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+    "${KUBECTL[@]}" version >/dev/null 2>&1 || die "no cluster: KUBECTL is ${KUBECTL[*]}"
+    if "${KUBECTL[@]}" get namespace "$NAMESPACE" >/dev/null 2>&1; then
+        "${KUBECTL[@]}" delete namespace "$NAMESPACE" --timeout=120s >/dev/null || die "an older $NAMESPACE does not go"
+    fi
+    "${KUBECTL[@]}" create namespace "$NAMESPACE" >/dev/null || die "no namespace $NAMESPACE"
+    trap finish EXIT
+    "${KUBECTL[@]}" label namespace "$NAMESPACE" pod-security.kubernetes.io/enforce=restricted >/dev/null
+}
+
+finish() {
+    trap - EXIT
+    if [ -z "${KEEP:-}" ]; then
+        "${KUBECTL[@]}" delete namespace "$NAMESPACE" --wait=false >/dev/null 2>&1
+    fi
+    say "" "$EXERCISE: $failed missed, $((SECONDS - started))s"
+    report "" "$([ "$failed" = 0 ] && echo "As promised" || echo "**$failed missed**"), in $((SECONDS - started)) s."
+    exit $((failed > 0))
+}

@@ -47,6 +47,14 @@ pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<(Pr
     }
 }
 
+impl<S> Rewound<S> {
+    /// The stream, and the bytes that are still to be read again.
+    pub(crate) fn into_parts(self) -> (S, Vec<u8>) {
+        let first = self.first[usize::from(self.from)..usize::from(self.to)].to_vec();
+        (self.stream, first)
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;

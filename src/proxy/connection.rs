@@ -8,10 +8,10 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
@@ -21,9 +21,9 @@ use tokio::sync::Notify;
 
 use super::dial::Here;
 use super::headers::Client;
-use super::request;
-use super::secured;
 use super::worker::Worker;
+use super::{Passage, http1, request, secured};
+use crate::config::UpstreamProtocol;
 use crate::engine::Time;
 use crate::limits;
 use crate::net::sniff::{Protocol, Rewound, sniff};
@@ -98,6 +98,18 @@ impl Conn {
         self.active.get() == 0 && now.since(self.idle_since.get()) >= patience
     }
 
+    /// Whether the connection may go on. Whoever waits on its behalf asks at each turn, and is woken when the
+    /// answer changes.
+    pub(super) fn poll_alive(&self, cx: &Context<'_>) -> bool {
+        self.waker.get_or_init(|| cx.waker().clone());
+        !self.expired.get()
+    }
+
+    /// Whether the client is to send its next request elsewhere.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.worker.connections.is_finishing() || self.worker.shared.passage() == Passage::Draining
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
@@ -133,6 +145,11 @@ impl Connections {
     pub(super) fn finish(&self) {
         self.finishing.set(true);
         self.slots.borrow().all.iter().flatten().for_each(|conn| conn.wake());
+    }
+
+    /// Whether connections end as soon as nothing is active on them.
+    pub(super) const fn is_finishing(&self) -> bool {
+        self.finishing.get()
     }
 
     /// Waits until no connection and no tunnel is open.
@@ -239,11 +256,18 @@ async fn drive(conn: &Rc<Conn>, stream: TcpStream) {
 /// HTTP, whatever carries it. What ALPN agreed on is not asked: the first bytes say what is spoken.
 async fn speak<S>(conn: &Rc<Conn>, stream: S)
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: http1::Wire + Send + 'static,
 {
     let Some(Ok((protocol, stream))) = unless_expired(conn, pin!(sniff(stream))).await else { return };
     match protocol {
-        Protocol::Http1 => drive_http1(conn, stream).await,
+        // Boxed, like all that is large and not of the common way.
+        Protocol::Http1 if conn.worker.shared.limits().protocol == UpstreamProtocol::H2c => {
+            Box::pin(drive_http1(conn, stream)).await;
+        }
+        Protocol::Http1 => {
+            let (stream, first) = stream.into_parts();
+            http1::serve(conn, stream, first).await;
+        }
         // Boxed: it is large, and most connections are not of its kind.
         Protocol::Http2 => Box::pin(drive_http2(conn, stream)).await,
     }
@@ -314,8 +338,8 @@ where
     .await;
 }
 
-fn http1_builder() -> http1::Builder {
-    let mut builder = http1::Builder::new();
+fn http1_builder() -> conn::http1::Builder {
+    let mut builder = conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         // The worker's tick ends silent connections; a timer per request would cost an allocation each.
@@ -325,8 +349,8 @@ fn http1_builder() -> http1::Builder {
     builder
 }
 
-fn http2_builder() -> http2::Builder<Here> {
-    let mut builder = http2::Builder::new(Here);
+fn http2_builder() -> conn::http2::Builder<Here> {
+    let mut builder = conn::http2::Builder::new(Here);
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(limits::H2_PING_INTERVAL)

@@ -92,7 +92,8 @@ async fn said_how_many(channel: &Channel) {
     }
 }
 
-async fn connect(worker: &Worker, to: &Picked, within: Duration) -> Result<TcpStream, Reason> {
+/// A new connection, whatever is to be spoken on it.
+pub(super) async fn connect(worker: &Worker, to: &Picked, within: Duration) -> Result<TcpStream, Reason> {
     let stream = match timeout(within, TcpStream::connect(to.address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {

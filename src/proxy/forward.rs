@@ -121,8 +121,9 @@ impl Ticket {
         self.recording.as_ref().map(Recording::key)
     }
 
-    fn answered(&mut self, code: StatusCode) {
-        self.code = code.as_u16();
+    /// The head came.
+    pub(super) fn answered(&mut self, code: u16) {
+        self.code = code;
         if let Some(recording) = &self.recording {
             recording.answered(self.code);
         }
@@ -134,8 +135,32 @@ impl Ticket {
         counters.answered(self.code, now.since(self.began));
     }
 
+    /// A part of the answer passed; `substance`: it was more than a sign that the connection is open.
+    pub(super) fn passed(&self, bytes: usize, substance: bool) {
+        let worker = &self.conn.worker;
+        if substance {
+            let now = worker.now();
+            worker.counters().progress(now);
+            worker.counters().flights().moved(self.flight, now);
+        }
+        worker.counters().sent(bytes);
+        if let Some(recording) = &self.recording {
+            recording.sent(bytes);
+        }
+    }
+
+    /// The upstream that answers it.
+    pub(super) fn taken(&mut self, turn: Option<Turn>) {
+        self.turn = turn;
+    }
+
+    /// When the request came.
+    pub(super) const fn began(&self) -> Time {
+        self.began
+    }
+
     /// It ended whole.
-    fn finish(mut self, now: Time) {
+    pub(super) fn finish(mut self, now: Time) {
         self.settled = Some(now);
         self.recording.take().into_iter().for_each(Recording::finish);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
@@ -160,7 +185,7 @@ impl Ticket {
     }
 
     /// From now on it is a tunnel: its silence says nothing.
-    fn becomes_tunnel(&mut self) {
+    pub(super) fn becomes_tunnel(&mut self) {
         self.tunnel = true;
         self.conn.worker.counters().flights().becomes_tunnel(&mut self.flight);
         if let Some(turn) = &mut self.turn {
@@ -211,18 +236,9 @@ impl Drop for Ticket {
 }
 
 impl Exchange {
-    /// A frame of the answer passed; `substance`: it was more than a sign that the connection is open.
+    /// See [`Ticket::passed`].
     pub(super) fn passed(&self, bytes: usize, substance: bool) {
-        let worker = &self.ticket.conn.worker;
-        if substance {
-            let now = worker.now();
-            worker.counters().progress(now);
-            worker.counters().flights().moved(self.ticket.flight, now);
-        }
-        worker.counters().sent(bytes);
-        if let Some(recording) = &self.ticket.recording {
-            recording.sent(bytes);
-        }
+        self.ticket.passed(bytes, substance);
     }
 
     /// The answer's trailers passed.
@@ -284,7 +300,7 @@ fn answer(
     lease: Lease,
     client: Option<(Tunnel, OnUpgrade)>,
 ) -> Result<Response<Answer>, Reason> {
-    ticket.answered(response.status());
+    ticket.answered(response.status().as_u16());
     let Some((tunnel, client)) = client else {
         headers::prepare_response(response.headers_mut());
         let substance = Substance::of(response.headers());
@@ -319,7 +335,9 @@ async fn exchange(conn: &Rc<Conn>, mut request: Request<Upload>, limits: Limits,
     let worker = &conn.worker;
     let mut picked = match pick(conn, &request, None) {
         Some(picked) => picked,
-        None => Box::pin(await_upstream(conn, &request, Reason::NoUpstream, limits, began)).await?,
+        None => {
+            Box::pin(await_upstream(conn, || pick(conn, &request, None), Reason::NoUpstream, limits, began)).await?
+        }
     };
     let mut second = false;
     loop {
@@ -353,7 +371,9 @@ async fn exchange(conn: &Rc<Conn>, mut request: Request<Upload>, limits: Limits,
                 second = true;
                 picked = match other {
                     Some(other) => other,
-                    None => Box::pin(await_upstream(conn, &request, reason, limits, began)).await?,
+                    None => {
+                        Box::pin(await_upstream(conn, || pick(conn, &request, None), reason, limits, began)).await?
+                    }
                 };
             }
         }
@@ -371,7 +391,9 @@ async fn exchange_shared(
     let worker = &conn.worker;
     let mut picked = match pick(conn, &request, None) {
         Some(picked) => picked,
-        None => Box::pin(await_upstream(conn, &request, Reason::NoUpstream, limits, began)).await?,
+        None => {
+            Box::pin(await_upstream(conn, || pick(conn, &request, None), Reason::NoUpstream, limits, began)).await?
+        }
     };
     let (mut second, mut retried) = (false, false);
     loop {
@@ -387,7 +409,9 @@ async fn exchange_shared(
                     second = true;
                     picked = match other {
                         Some(other) => other,
-                        None => Box::pin(await_upstream(conn, &request, reason, limits, began)).await?,
+                        None => {
+                            Box::pin(await_upstream(conn, || pick(conn, &request, None), reason, limits, began)).await?
+                        }
                     };
                     continue;
                 }
@@ -412,16 +436,16 @@ async fn exchange_shared(
 }
 
 /// Nobody is there. While the request may be held, the model server may be on its way back: not a byte was sent.
-async fn await_upstream(
+pub(super) async fn await_upstream(
     conn: &Conn,
-    request: &Request<Upload>,
+    pick: impl Fn() -> Option<Picked>,
     reason: Reason,
     limits: Limits,
     began: Time,
 ) -> Result<Picked, Reason> {
     let nobody = matches!(reason, Reason::NoUpstream | Reason::UpstreamRefused);
     while nobody && admission::pause(conn, began, limits.hold).await {
-        if let Some(picked) = pick(conn, request, None) {
+        if let Some(picked) = pick() {
             return Ok(picked);
         }
     }
@@ -429,9 +453,18 @@ async fn await_upstream(
 }
 
 fn pick(conn: &Conn, request: &Request<Upload>, except: Option<SocketAddr>) -> Option<Picked> {
-    let key = request.uri().path().as_bytes();
-    let picked = conn.worker.shared.setup.load().upstreams.pick(conn.worker.index(), key, except)?;
-    access::sent_to(&conn.worker, request.body().record(), picked.address);
+    pick_for(conn, request.uri().path(), request.body().record(), except)
+}
+
+/// The upstream for a request to this path. `record`: where that is noted.
+pub(super) fn pick_for(
+    conn: &Conn,
+    path: &str,
+    record: Option<access::Key>,
+    except: Option<SocketAddr>,
+) -> Option<Picked> {
+    let picked = conn.worker.shared.setup.load().upstreams.pick(conn.worker.index(), path.as_bytes(), except)?;
+    access::sent_to(&conn.worker, record, picked.address);
     Some(picked)
 }
 

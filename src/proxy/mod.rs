@@ -19,6 +19,7 @@ mod durations;
 mod flights;
 mod forward;
 mod headers;
+mod http1;
 mod least_loaded;
 mod line;
 mod places;
@@ -43,7 +44,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, HeaderName, Method, Response, Uri};
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::rustls::ServerConfig;
 
@@ -235,8 +236,8 @@ impl Shared {
     }
 
     /// How far forward in the queue a request stands, where its header says so.
-    fn priority(&self, headers: &HeaderMap) -> i8 {
-        self.setup.load().rules.priority(headers)
+    fn priority<'a>(&self, field: impl FnOnce(&HeaderName) -> Option<&'a str>) -> i8 {
+        self.setup.load().rules.priority(field)
     }
 
     fn passage(&self) -> Passage {

@@ -32,6 +32,8 @@ pub enum Reason {
     Draining,
     /// The model server took the request and sent no head in time.
     FirstByteTimeout,
+    /// The request's head is longer, or has more fields, than allowed.
+    HeadTooLarge,
     /// No backend is enabled.
     NoUpstream,
     /// The readiness gate fails.
@@ -60,13 +62,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::ClientGone,
         Self::ConnectionsFull,
         Self::ConnectUnsupported,
         Self::Draining,
         Self::FirstByteTimeout,
+        Self::HeadTooLarge,
         Self::NoUpstream,
         Self::NotReady,
         Self::QueueFull,
@@ -90,6 +93,7 @@ impl Reason {
             Self::ConnectUnsupported => "connect_unsupported",
             Self::Draining => "draining",
             Self::FirstByteTimeout => "first_byte_timeout",
+            Self::HeadTooLarge => "head_too_large",
             Self::NoUpstream => "no_upstream",
             Self::NotReady => "not_ready",
             Self::QueueFull => "queue_full",
@@ -114,6 +118,7 @@ impl Reason {
             Self::FirstByteTimeout => 504,
             Self::UpstreamAborted | Self::UpstreamInvalid | Self::UpstreamReset => 502,
             Self::UriTooLong => 414,
+            Self::HeadTooLarge => 431,
             Self::ConnectionsFull
             | Self::Draining
             | Self::NoUpstream
@@ -153,7 +158,7 @@ impl Reason {
     const fn grpc_status(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             // INTERNAL: such a request is never well formed gRPC.
-            Self::BadRequest | Self::UpstreamInvalid | Self::UriTooLong => "13",
+            Self::BadRequest | Self::HeadTooLarge | Self::UpstreamInvalid | Self::UriTooLong => "13",
             // UNIMPLEMENTED
             Self::ConnectUnsupported => "12",
             // DEADLINE_EXCEEDED: unlike an unavailable server, this one has begun the work.
@@ -178,6 +183,7 @@ impl Reason {
             Self::ConnectUnsupported => "CONNECT is not served here",
             Self::Draining => "this instance is shutting down",
             Self::FirstByteTimeout => "the model server did not begin its answer in time",
+            Self::HeadTooLarge => "the request's head is too large",
             Self::NoUpstream => "no model server is in rotation",
             Self::NotReady => "the model server is not ready",
             Self::QueueTimeout => "too many requests in flight for too long",

@@ -11,7 +11,7 @@ use http::{Method, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::access::Recording;
+use super::access::{About, Recording};
 use super::admission::{self, Terms};
 use super::body::Answer;
 use super::connection::Conn;
@@ -20,7 +20,7 @@ use super::headers::Hop;
 use super::line::Applicant;
 use super::places::Place;
 use super::refusal::Reason;
-use super::{Passage, headers};
+use super::{Passage, Shared, headers};
 use crate::config::UpstreamProtocol;
 use crate::limits;
 
@@ -32,7 +32,7 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
         return Ok(answer.map(Answer::Own));
     }
     let from = Asker::of(&request);
-    let recording = Recording::begin(&conn.worker, &request);
+    let recording = Recording::begin(&conn.worker, || About::of(&request));
     let shared = &conn.worker.shared;
     let (mut limits, terms) = shared.rules(request.uri().path());
     limits.hold = terms.hold;
@@ -40,7 +40,7 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
     let place = match admission::at_once(shared.passage(), terms) {
         Ok(place) => place,
         // Boxed: rare, and its state would make every connection's larger.
-        Err(terms) => match Box::pin(wait(&conn, &terms, &request)).await {
+        Err(terms) => match Box::pin(wait(&conn, &terms, weight(&request), priority(shared, &request))).await {
             Ok(place) => place,
             Err(reason) => {
                 recording.into_iter().for_each(|recording| recording.fail(reason));
@@ -102,12 +102,19 @@ fn probe(conn: &Conn, request: &Request<Incoming>) -> Option<Response<Bytes>> {
     probes.answer(request.method(), request.uri(), request.headers(), conn.peer)
 }
 
+fn weight(request: &Request<Incoming>) -> u64 {
+    request.body().size_hint().exact().unwrap_or(limits::TRAFFIC_BUFFER_BYTES_MAX as u64)
+}
+
+fn priority(shared: &Shared, request: &Request<Incoming>) -> i8 {
+    shared.priority(|name| request.headers().get(name).and_then(|value| value.to_str().ok()))
+}
+
 /// Waits for admission where that is allowed, and counts a request that gets none.
-async fn wait(conn: &Rc<Conn>, terms: &Terms, request: &Request<Incoming>) -> Result<Place, Reason> {
+/// `bytes`: what its body will weigh.
+pub(super) async fn wait(conn: &Rc<Conn>, terms: &Terms, bytes: u64, priority: i8) -> Result<Place, Reason> {
     let mut waiting = Waiting { conn, ended: Some(Reason::ClientGone) };
     conn.enter();
-    let bytes = request.body().size_hint().exact().unwrap_or(limits::TRAFFIC_BUFFER_BYTES_MAX as u64);
-    let priority = conn.worker.shared.priority(request.headers());
     // Connections live as long as their requests: an address is nobody else's.
     let who = Applicant { priority, bytes, flow: Rc::as_ptr(conn).addr() as u64 };
     let admitted = admission::wait(conn, terms, who).await;

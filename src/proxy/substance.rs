@@ -26,9 +26,13 @@ pub(super) enum Line {
 
 impl Substance {
     pub(super) fn of(headers: &HeaderMap<HeaderValue>) -> Self {
-        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        let is = |name: &str| kind.eq_ignore_ascii_case(name);
+        Self::of_type(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default())
+    }
+
+    /// Of a `Content-Type`; empty if there is none.
+    pub(super) fn of_type(kind: &[u8]) -> Self {
+        let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let is = |name: &str| kind.eq_ignore_ascii_case(name.as_bytes());
         if is("text/event-stream") {
             Self::Events(Line::Start)
         } else if is("application/x-ndjson") || is("application/jsonl") || is("application/json") {

@@ -123,11 +123,17 @@ impl Tally {
 impl Turn {
     /// The head came.
     pub(super) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
-        self.verdict = Some(match status.as_u16() {
-            503 if headers.contains_key(RETRY_AFTER) => Verdict::Neither,
-            code @ 500.. => Verdict::Bad(Failure::Status(code)),
+        self.began(status.as_u16(), headers.contains_key(RETRY_AFTER));
+        self.trailers(headers);
+    }
+
+    /// The head came, and no gRPC in it. `retry_after`: it names a time to come back.
+    pub(super) fn began(&mut self, status: u16, retry_after: bool) {
+        self.verdict = Some(match status {
+            503 if retry_after => Verdict::Neither,
+            500.. => Verdict::Bad(Failure::Status(status)),
             400..500 => Verdict::Neither,
-            _ => self.grpc(headers).unwrap_or(Verdict::Good),
+            _ => Verdict::Good,
         });
     }
 

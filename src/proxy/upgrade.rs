@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::task::spawn_local;
@@ -30,15 +30,23 @@ pub(super) fn tunnel(ticket: Ticket, lease: Lease, client: OnUpgrade, upstream: 
             ticket.fail(Reason::UpstreamAborted);
             return;
         };
-        // How a tunnel ends is its protocol's business: a reset is an end like any other.
-        let worker = &ticket.conn.worker;
-        let record = ticket.record();
-        let mut client = Metered { io: TokioIo::new(client), worker, record, side: Side::Client };
-        let mut upstream = Metered { io: TokioIo::new(upstream), worker, record, side: Side::Upstream };
-        let (sent, received) = copy_bidirectional(&mut client, &mut upstream).await.unwrap_or_default();
-        tracing::trace!(sent, received, "tunnel ended");
+        relay(&ticket, TokioIo::new(client), TokioIo::new(upstream)).await;
         ticket.finish_tunnel();
     });
+}
+
+/// Bytes both ways until both are done, or either breaks. How a tunnel ends is its protocol's business: a reset
+/// is an end like any other.
+pub(super) async fn relay<C, U>(ticket: &Ticket, client: C, upstream: U)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let (worker, record) = (&*ticket.conn.worker, ticket.record());
+    let mut client = Metered { io: client, worker, record, side: Side::Client };
+    let mut upstream = Metered { io: upstream, worker, record, side: Side::Upstream };
+    let (sent, received) = copy_bidirectional(&mut client, &mut upstream).await.unwrap_or_default();
+    tracing::trace!(sent, received, "tunnel ended");
 }
 
 /// Who is at the other end.
@@ -49,14 +57,14 @@ enum Side {
 }
 
 /// One end of a tunnel, counting what comes out of it.
-struct Metered<'a> {
-    io: TokioIo<Upgraded>,
+struct Metered<'a, IO> {
+    io: IO,
     worker: &'a Worker,
     record: Option<access::Key>,
     side: Side,
 }
 
-impl AsyncRead for Metered<'_> {
+impl<IO: AsyncRead + Unpin> AsyncRead for Metered<'_, IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
@@ -76,7 +84,7 @@ impl AsyncRead for Metered<'_> {
     }
 }
 
-impl AsyncWrite for Metered<'_> {
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Metered<'_, IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }

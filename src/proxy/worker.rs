@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
@@ -20,7 +21,8 @@ use super::access::Records;
 use super::channels::Channels;
 use super::connection::{self, Connections};
 use super::counters::WorkerCounters;
-use super::pool::Pool;
+use super::http1::Scratch;
+use super::pool::{Pool, Sender};
 use super::refusal::Reason;
 use super::{Limits, Shared, secured};
 use crate::engine::{BackendId, Sign, Time};
@@ -39,7 +41,11 @@ pub enum Order {
 pub(super) struct Worker {
     index: usize,
     pub(super) shared: Arc<Shared>,
-    pub(super) pool: RefCell<Pool>,
+    /// Idle connections to model servers, of whoever speaks HTTP/1 through hyper.
+    pub(super) pool: RefCell<Pool<Sender>>,
+    /// The same, of our own HTTP/1.
+    pub(super) links: RefCell<Pool<TcpStream>>,
+    pub(super) scratch: Scratch,
     pub(super) channels: RefCell<Channels>,
     pub(super) connections: Connections,
     pub(super) records: RefCell<Records>,
@@ -62,6 +68,8 @@ pub fn worker(
         index,
         shared,
         pool: RefCell::default(),
+        links: RefCell::default(),
+        scratch: Scratch::new(),
         channels: RefCell::default(),
         connections: Connections::default(),
         records: RefCell::default(),
@@ -122,7 +130,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-probegate-reason: co
     retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Said without reading a request: it costs nothing and the client learns why.
-fn refuse_connection(stream: tokio::net::TcpStream, words: &[u8]) {
+fn refuse_connection(stream: TcpStream, words: &[u8]) {
     // Non-blocking; a client that cannot take these bytes at once is closed without them.
     let _ = stream.into_std().and_then(|mut stream| stream.write(words));
 }
@@ -137,6 +145,7 @@ async fn tick(worker: Rc<Worker>) {
         let setup = worker.shared.setup.load_full();
         let Limits { upstream_idle, client_idle, .. } = setup.limits;
         worker.pool.borrow_mut().sweep(now, upstream_idle, |address| setup.upstreams.contains(address));
+        worker.links.borrow_mut().sweep(now, upstream_idle, |address| setup.upstreams.contains(address));
         worker.channels.borrow_mut().sweep(now, upstream_idle, |address| setup.upstreams.contains(address));
         worker.connections.sweep(now, client_idle);
     }

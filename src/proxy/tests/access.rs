@@ -66,7 +66,8 @@ async fn whoever_fails_gets_a_line_whatever_the_share_and_says_why() {
     client.closed().await;
     let mut gone = plane.client().await;
     gone.send(get("/gone")).await;
-    model.accept().await.head().await;
+    let mut server = model.accept().await;
+    server.head().await;
     drop(gone);
     plane.log_lines(3).await;
     plane.judge(|next| not_ready(next, vec![Cause::Starting]));

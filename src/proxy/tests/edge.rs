@@ -50,6 +50,8 @@ async fn connect_gets_501() {
 async fn what_could_be_read_in_two_ways_is_refused() {
     for request in [
         "GET / HTTP/1.1\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: m\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: m\r\ntransfer-encoding: chunked\r\n\r\n5\nhello\n0\n\n",
         "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
         "POST / HTTP/1.1\r\nhost: m\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
         "POST / HTTP/1.1\r\nhost: m\r\ncontent-length: -1\r\n\r\n",
@@ -62,25 +64,6 @@ async fn what_could_be_read_in_two_ways_is_refused() {
     ] {
         let head = answer_to(request).await;
         assert!(head.starts_with("HTTP/1.1 400"), "{request:?} was answered {head}");
-    }
-}
-
-#[tokio::test]
-async fn a_length_beside_chunks_never_reaches_the_server() {
-    // hyper takes the chunks and drops the length, in either order: one request, one way to read it.
-    for fields in
-        ["content-length: 4\r\ntransfer-encoding: chunked\r\n", "transfer-encoding: chunked\r\ncontent-length: 4\r\n"]
-    {
-        let model = Model::start().await;
-        let plane = Plane::start(&[model.address], Setting::default());
-        let mut client = plane.client().await;
-        client.send(format!("POST / HTTP/1.1\r\nhost: m\r\n{fields}\r\n0\r\n\r\n")).await;
-        let mut server = model.accept().await;
-        let head = server.head().await;
-        assert!(head.contains("transfer-encoding: chunked") && !head.contains("content-length"), "{head}");
-        server.until("0\r\n\r\n").await;
-        server.send(ok("")).await;
-        assert!(client.head().await.starts_with("HTTP/1.1 200"));
     }
 }
 
@@ -171,4 +154,102 @@ async fn a_client_that_takes_nothing_for_too_long_is_given_up() {
     while within(server.stream.write_all(&block)).await.is_ok() {}
     plane.until("given up", |c| c.in_flight() == 0 && c.connections() == 0).await;
     drop(client);
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_none_ends_the_servers_work_and_is_said_where_it_can_be() {
+    let model = Model::start().await;
+    let plane = Plane::start(&[model.address], Setting::default());
+    let mut client = plane.client().await;
+    client.send("POST / HTTP/1.1\r\nhost: m\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n").await;
+    let mut server = model.accept().await;
+    server.until("one\r\n").await;
+    client.send("zz\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 400"));
+    server.closed().await;
+    plane.until("counted", |c| c.in_flight() == 0 && c.refused(Reason::BadRequest) == 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_is_asked_whether_it_listens_and_gets_its_answer() {
+    let model = Model::start().await;
+    let plane = Plane::start(&[model.address], Setting::default());
+    let mut client = plane.client().await;
+    client.send(get("/")).await;
+    client.stream.shutdown().await.unwrap();
+    let mut server = model.accept().await;
+    server.head().await;
+    // It is asked whether it listens, and does.
+    assert!(client.head().await.starts_with("HTTP/1.1 100"));
+    server.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfi").await;
+    client.until("fi").await;
+    server.send("nis").await;
+    assert_eq!(client.closed().await, "nis");
+    plane.until("served", |c| c.forwarded(200) == 1 && c.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_in_the_queue_and_leaves_is_noticed() {
+    let model = Model::start().await;
+    let mut setting = Setting::default();
+    setting.traffic.max_in_flight = Some(1);
+    setting.traffic.queue = Some(config::Queue { max: 5, max_bytes: None, timeout: PATIENCE });
+    let plane = Plane::start(&[model.address], setting);
+    let mut first = plane.client().await;
+    first.send(get("/")).await;
+    let mut server = model.accept().await;
+    server.head().await;
+    let mut second = plane.client().await;
+    second.send(get("/")).await;
+    plane.until("queued", |c| c.queued() == 1).await;
+    drop(second);
+    plane.until("left", |c| c.queued() == 0 && c.refused(Reason::ClientGone) == 1).await;
+    server.send(ok("x")).await;
+    first.until("x").await;
+}
+
+#[tokio::test]
+async fn bytes_behind_an_upgrade_reach_the_other_side_both_ways() {
+    let model = Model::start().await;
+    let plane = Plane::start(&[model.address], Setting::default());
+    let mut client = plane.client().await;
+    client.send("GET /ws HTTP/1.1\r\nhost: m\r\nconnection: upgrade\r\nupgrade: x\r\n\r\neager").await;
+    let mut server = model.accept().await;
+    server.head().await;
+    server.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nhello").await;
+    server.until("eager").await;
+    client.head().await;
+    client.until("hello").await;
+    assert_eq!(plane.counters().bytes(), (5, 5));
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_ends_in_a_chunk_and_the_client_goes_on() {
+    let model = Model::start().await;
+    let plane = Plane::start(&[model.address], Setting::default());
+    let mut client = plane.client().await;
+    for _ in 0..2 {
+        client.send(get("/")).await;
+        let mut server = model.accept().await;
+        server.head().await;
+        server.send("HTTP/1.0 200 OK\r\n\r\npart").await;
+        client.until("4\r\npart\r\n").await;
+        drop(server);
+        client.until("0\r\n\r\n").await;
+    }
+    plane.until("counted", |c| c.forwarded(200) == 2).await;
+}
+
+#[tokio::test]
+async fn a_refused_upload_that_goes_on_does_not_cost_the_client_its_answer() {
+    let model = Model::start().await;
+    let plane = Plane::start(&[model.address], Setting::default());
+    plane.judge(|next| not_ready(next, vec![Cause::Starting]));
+    let mut client = plane.client().await;
+    client.send("POST / HTTP/1.1\r\nhost: m\r\ncontent-length: 1000000\r\n\r\n").await;
+    for _ in 0..8 {
+        client.send(vec![b'x'; 64 * 1024]).await;
+    }
+    let answer = client.closed().await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("connection: close"), "{answer}");
 }

@@ -328,7 +328,9 @@ async fn a_server_that_dies_fails_its_calls_and_its_successor_is_dialled() {
     assert!(within(received.next()).await.is_some_and(|end| end.is_err()), "the end of a broken stream was made up");
     let refused = unary(&mut client, "y").await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-    assert_eq!(refused.metadata().get("x-probegate-reason").unwrap(), "upstream_refused");
+    // A connection that the dying server had still taken is reset.
+    let reason = refused.metadata().get("x-probegate-reason").unwrap();
+    assert!(reason == "upstream_refused" || reason == "upstream_reset", "{reason:?}");
     let _successor = Server::at(address);
     assert_eq!(unary(&mut client, "z").await.unwrap().into_inner(), "z");
 }

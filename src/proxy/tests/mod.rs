@@ -254,7 +254,12 @@ impl Wire {
 
     /// A message's head, in lower case but for values.
     async fn head(&mut self) -> String {
-        self.until("\r\n\r\n").await
+        let head = self.until("\r\n\r\n").await;
+        let lines = head.split_inclusive("\r\n").enumerate().map(|(at, line)| match line.split_once(':') {
+            Some((name, value)) if at > 0 => format!("{}:{value}", name.to_lowercase()),
+            _ => line.to_owned(),
+        });
+        lines.collect()
     }
 
     async fn exactly(&mut self, bytes: usize) -> Vec<u8> {

@@ -30,6 +30,7 @@ async fn a_comment_that_keeps_a_stream_open_is_no_progress_and_an_event_is() {
 async fn a_client_that_leaves_leaves_work_behind_and_one_that_is_answered_does_not() {
     let model = Model::start().await;
     let plane = Plane::start(&[model.address], Setting::default());
+    plane.until("it beats", |c| c.beats(0) > 0).await;
     let mut client = plane.client().await;
     client.send(get("/")).await;
     let mut server = model.accept().await;

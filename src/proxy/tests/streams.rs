@@ -141,7 +141,7 @@ async fn higher_priority_goes_first_and_pushes_the_lowest_out_of_a_full_queue() 
     let mut setting = Setting::default();
     setting.traffic.max_in_flight = Some(1);
     setting.traffic.queue = Some(config::Queue { max: 2, max_bytes: None, timeout: PATIENCE });
-    setting.traffic.priority_header = Some(http::HeaderName::from_static("x-priority"));
+    setting.traffic.priority_header = Some(HeaderName::from_static("x-priority"));
     let plane = Plane::start(&[model.address], setting);
     let mut clients = Vec::new();
     for (name, priority, queued) in [("a", "0", 0), ("b", "0", 1), ("c", "-1", 2), ("d", "5", 2)] {

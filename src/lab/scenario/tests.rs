@@ -41,10 +41,10 @@ fn parse(text: &str) -> Result<Scenario, String> {
 #[test]
 fn a_scenario_is_read_whole() {
     let scenario = parse(MINIMAL).unwrap();
-    assert_eq!(scenario.server.loads_from, Some(0));
+    assert_eq!(scenario.versions[0].server.loads_from, Some(0));
     let fault = &scenario.faults[0];
     assert_eq!((fault.at, fault.until), (Duration::from_secs(60), Duration::from_secs(70)));
-    let slow = FaultKind::Dependency { dependency: 0, how: Illness::Slow(Duration::from_secs(2)), only: None };
+    let slow = FaultKind::Dependency { dependency: 0, how: Illness::Slow(Duration::from_secs(2)), only: Vec::new() };
     assert_eq!(fault.what, slow);
     assert_eq!(scenario.designs[0].endpoints[0].asks, [Signal::Model, Signal::Dependency(0)]);
     assert_eq!(scenario.expectations[0].metric, Metric::Availability);

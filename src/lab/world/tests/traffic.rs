@@ -1,0 +1,112 @@
+//! The engine of the lab sees the requests of the lab: failing answers, admission.
+
+use super::*;
+
+const PROBEGATE: &str = r#"
+[upstream]
+address = "127.0.0.1:80"
+[startup]
+require = ["alive"]
+[health]
+require = ["progress"]
+[ready]
+require = ["alive", "outcomes"]
+[checks.alive]
+tcp = "127.0.0.1:80"
+interval = "5s"
+timeout = "1s"
+[checks.outcomes]
+outcomes = {}
+[checks.progress]
+progress = { stall_after = "30s", counter = "done_total" }
+"#;
+
+/// Two pods with Probegate in front, and 20 requests a second for each.
+fn behind(more: &str, server: &str, rest: &str) -> Scenario {
+    let text = format!(
+        r#"
+title = "t"
+duration = "8m"
+pods = 2
+[server]
+load = "5s"
+concurrency = 4
+queue = 100
+service_time = "20ms"
+{server}
+[clients]
+rate = 40.0
+from = "30s"
+timeout = "1s"
+[dependencies.api]
+latency = "1ms"
+{rest}
+[[designs]]
+name = "ours"
+probegate = "p.toml"
+checks = {{ upstream = "listening", alive = "model" }}
+[[designs.pod.initContainers]]
+name = "probegate"
+restartPolicy = "Always"
+ports = [{{ containerPort = 9090 }}]
+startupProbe = {{ httpGet = {{ path = "/self", port = 9090 }}, periodSeconds = 1, failureThreshold = 30 }}
+readinessProbe = {{ httpGet = {{ path = "/ready", port = 9090 }}, periodSeconds = 2, failureThreshold = 1 }}
+lifecycle = {{ preStop = {{ exec = {{ command = ["probegate", "drain", "--wait"] }} }} }}
+[[designs.pod.containers]]
+name = "model"
+ports = [{{ containerPort = 80 }}]
+startupProbe = {{ httpGet = {{ path = "/startup", port = 9090 }}, periodSeconds = 5, failureThreshold = 30 }}
+livenessProbe = {{ httpGet = {{ path = "/health", port = 9090 }}, periodSeconds = 5, failureThreshold = 3 }}
+"#
+    );
+    let file = format!("{PROBEGATE}{more}");
+    Scenario::parse(&text, &|_| Ok(file.clone())).unwrap()
+}
+
+#[test]
+fn a_frozen_counter_alone_is_no_hang() {
+    let frozen = "[[faults]]\nat = \"2m\"\nfor = \"5m\"\npod = 0\nserver = \"counter-frozen\"\n";
+    let score = score(&behind("", "", frozen));
+    assert_eq!((score.restarts, score.failed()), (0, 0));
+}
+
+#[test]
+fn failing_answers_close_the_gate_and_a_trial_opens_it_again() {
+    let down = "[[faults]]\nat = \"2m\"\nfor = \"1m\"\ndependency = \"api\"\nis = \"down\"\npods = [0]\n";
+    let score = score(&behind("", "requires = [{ dependency = \"api\", timeout = \"50ms\" }]", down));
+    assert_eq!((score.restarts, score.pods_lost), (0, 1));
+    assert!(score.ended(End::NotReady) > 0, "refused by the gate");
+    assert!(score.out_of_rotation_seconds < 180.0, "it came back: {}", score.out_of_rotation_seconds);
+}
+
+#[test]
+fn a_limit_lets_no_more_in_and_a_queue_lets_them_wait() {
+    let slow = "[[faults]]\nat = \"2m\"\nfor = \"1m\"\npod = 0\nserver = \"slow\"\ntimes = 10.0\n";
+    let shed = score(&behind("[traffic]\nmax_in_flight = 4\n", "", slow));
+    assert!(shed.ended(End::QueueFull) > 10, "{}", shed.ended(End::QueueFull));
+    let queue = "[traffic]\nmax_in_flight = 4\nqueue = { max = 50, timeout = \"800ms\" }\n";
+    let waits = score(&behind(queue, "", slow));
+    assert!(waits.failed() < shed.failed(), "{} {}", waits.failed(), shed.failed());
+}
+
+#[test]
+fn requests_are_held_over_a_crash_and_lost_without() {
+    let crash = "[[faults]]\nat = \"2m\"\npod = 0\nserver = \"crash\"\n";
+    let mut held = behind("[traffic]\nhold = \"20s\"\n", "", crash);
+    let mut plain = behind("", "", crash);
+    for scenario in [&mut held, &mut plain] {
+        scenario.clients.timeout = Duration::from_secs(30);
+    }
+    let (held, plain) = (score(&held), score(&plain));
+    assert!(held.failed() < plain.failed(), "{} {}", held.failed(), plain.failed());
+}
+
+#[test]
+fn a_sidecar_that_crashes_costs_requests_and_no_restart_of_the_server() {
+    for (fault, name) in [("crash", "once"), ("oom", "killed")] {
+        let fault = format!("[[faults]]\nat = \"2m\"\nfor = \"5s\"\npod = 0\nsidecar = \"{fault}\"\n");
+        let score = score(&behind("", "", &fault));
+        assert_eq!((score.sidecar_restarts, score.restarts), (1, 0), "{name}");
+        assert!(score.ended(End::Refused) > 0, "{name}");
+    }
+}

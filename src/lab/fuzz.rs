@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     /// How many random worlds the ordinary test looks at; `PROBEGATE_LAB_WORLDS` asks for more.
-    const WORLDS: u64 = 6;
+    const WORLDS: u64 = 300;
 
     #[test]
     fn no_random_world_breaks_a_law() {

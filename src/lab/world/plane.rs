@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::ends::End;
 use super::server::{Flight, Overview, Request};
-use crate::engine::{Time, Traffic};
+use crate::engine::{Passage, Time, Traffic};
 use crate::lab::scenario::Terms;
 
 /// Answers of so many seconds make the pace, as in the proxy.
@@ -24,6 +24,9 @@ pub(super) struct Waiting {
     pub(super) end: End,
     /// Until when its client waits.
     pub(super) deadline: Time,
+    /// A held one tries again then, or as soon as the judgement is no longer this.
+    pub(super) tries: Time,
+    pub(super) seen: Passage,
 }
 
 #[derive(Debug)]
@@ -34,7 +37,7 @@ pub(super) struct Plane {
     /// For a server.
     pub(super) held: VecDeque<Waiting>,
     pub(super) is_trial_inside: bool,
-    /// When the queue is looked at next.
+    /// When the queue and the held ones are looked at next.
     pub(super) looks_at: Option<Time>,
     succeeded: u64,
     failed: u64,

@@ -59,7 +59,8 @@ impl World<'_> {
         if self.design.sidecar.is_none() {
             self.hand_over(now, pod, request, deadline);
         } else if slot.inner.sidecar.is_some() {
-            self.admit(now, pod, Waiting { request, came: now, until: deadline, end: End::Timeout, deadline });
+            let (until, tries, seen) = (deadline, deadline, Passage::Open);
+            self.admit(now, pod, Waiting { request, came: now, until, end: End::Timeout, deadline, tries, seen });
         } else {
             self.attempt_ended(now, request, End::Refused);
         }
@@ -83,7 +84,7 @@ impl World<'_> {
             }
             Passage::Loading => {
                 if let Some(hold) = terms.hold.filter(|hold| now < waiting.came + *hold) {
-                    self.hold(pod, waiting, waiting.came + hold, End::NotReady, None);
+                    self.hold(now, pod, waiting, waiting.came + hold, End::NotReady, None);
                     return;
                 }
                 End::NotReady
@@ -94,12 +95,14 @@ impl World<'_> {
         self.attempt_ended(now, request, refused);
     }
 
-    fn hold(&mut self, pod: usize, waiting: Waiting, until: Time, end: End, look: Option<Time>) {
+    /// `tries`: when it tries again by itself; otherwise only a change of the judgement lets it.
+    fn hold(&mut self, now: Time, pod: usize, waiting: Waiting, until: Time, end: End, tries: Option<Time>) {
         let Some(sidecar) = &mut self.slots[pod].inner.sidecar else { return };
         let end = if until < waiting.deadline { end } else { End::Timeout };
         let until = until.min(waiting.deadline);
-        sidecar.plane.held.push_back(Waiting { until, end, ..waiting });
-        self.queue.push(look.map_or(until, |look| look.min(until)), Happening::Expire { pod: narrow(pod) });
+        let tries = tries.map_or(until, |tries| tries.min(until));
+        sidecar.plane.held.push_back(Waiting { until, end, tries, seen: sidecar.passage, ..waiting });
+        self.plan_look_at(now, pod, tries);
     }
 
     /// The gate is open: a place inside, one in the queue, or none.
@@ -129,13 +132,24 @@ impl World<'_> {
         self.plan_look(now, pod);
     }
 
-    /// While anybody waits for a place, the next end is looked at in time.
+    /// While anybody waits, what may let them go on is looked at in time: one look is planned at a time, for
+    /// looks that each plan one for everybody would double with every step.
     fn plan_look(&mut self, now: Time, pod: usize) {
         let next = self.slots[pod].inner.server.next_end();
         let Some(sidecar) = &mut self.slots[pod].inner.sidecar else { return };
-        let Some(next) = next.filter(|_| !sidecar.plane.queued.is_empty()) else { return };
-        if sidecar.plane.looks_at.is_none_or(|planned| planned <= now || next < planned) {
-            sidecar.plane.looks_at = Some(next);
+        let plane = &mut sidecar.plane;
+        let a_place = next.filter(|_| !plane.queued.is_empty());
+        let a_try = plane.held.iter().map(|waiting| waiting.tries).min();
+        if let Some(next) = a_place.into_iter().chain(a_try).min() {
+            self.plan_look_at(now, pod, next);
+        }
+    }
+
+    fn plan_look_at(&mut self, now: Time, pod: usize, next: Time) {
+        let Some(sidecar) = &mut self.slots[pod].inner.sidecar else { return };
+        let plane = &mut sidecar.plane;
+        if plane.looks_at.is_none_or(|planned| planned <= now || next < planned) {
+            plane.looks_at = Some(next);
             self.queue.push(next, Happening::Expire { pod: narrow(pod) });
         }
     }
@@ -149,10 +163,17 @@ impl World<'_> {
         }
         let held = std::mem::take(&mut sidecar.plane.held);
         for waiting in held {
+            // Trying may itself change the judgement, or end the sidecar.
+            let Some(sidecar) = &mut self.slots[pod].inner.sidecar else {
+                self.attempt_ended(now, waiting.request, End::Reset);
+                continue;
+            };
             if waiting.until <= now {
                 self.attempt_ended(now, waiting.request, waiting.end);
-            } else {
+            } else if waiting.tries <= now || waiting.seen != sidecar.passage {
                 self.admit(now, pod, waiting);
+            } else {
+                sidecar.plane.held.push_back(waiting);
             }
         }
         self.serve_queue(now, pod);
@@ -236,8 +257,9 @@ impl World<'_> {
         match until {
             Some(until) => {
                 let request = Request { is_trial: false, ..request };
-                let waiting = Waiting { request, came: Time::from_nanos(came), until, end, deadline };
-                self.hold(pod, waiting, until, End::Refused, Some(now + limits::HOLD_STEP));
+                let (came, seen) = (Time::from_nanos(came), Passage::Open);
+                let waiting = Waiting { request, came, until, end, deadline, tries: until, seen };
+                self.hold(now, pod, waiting, until, End::Refused, Some(next_step(now)));
             }
             None => self.attempt_ended(now, request, end),
         }
@@ -307,6 +329,12 @@ impl World<'_> {
         }
         self.score.request_ended(request.sent.since(ZERO), end);
     }
+}
+
+/// When those that were refused try again: all in step, so that a look serves them all.
+fn next_step(now: Time) -> Time {
+    let step = limits::HOLD_STEP.as_nanos() as u64;
+    Time::from_nanos((now.as_nanos() / step + 1) * step)
 }
 
 /// Whether a client's connection is of no use after that.

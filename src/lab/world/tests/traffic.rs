@@ -23,6 +23,15 @@ progress = { stall_after = "30s", counter = "done_total" }
 
 /// Two pods with Probegate in front, and 20 requests a second for each.
 fn behind(more: &str, server: &str, rest: &str) -> Scenario {
+    behind_file(&format!("{PROBEGATE}{more}"), server, rest)
+}
+
+fn behind_file(file: &str, server: &str, rest: &str) -> Scenario {
+    with_model(file, server, rest, "")
+}
+
+/// `model`: more of the model's container.
+fn with_model(file: &str, server: &str, rest: &str, model: &str) -> Scenario {
     let text = format!(
         r#"
 title = "t"
@@ -57,10 +66,62 @@ name = "model"
 ports = [{{ containerPort = 80 }}]
 startupProbe = {{ httpGet = {{ path = "/startup", port = 9090 }}, periodSeconds = 5, failureThreshold = 30 }}
 livenessProbe = {{ httpGet = {{ path = "/health", port = 9090 }}, periodSeconds = 5, failureThreshold = 3 }}
+{model}
 "#
     );
-    let file = format!("{PROBEGATE}{more}");
-    Scenario::parse(&text, &|_| Ok(file.clone())).unwrap()
+    Scenario::parse(&text, &|_| Ok(file.to_owned())).unwrap()
+}
+
+const HANG: &str = "[[faults]]\nat = \"2m\"\npod = 0\nserver = \"hang\"\n";
+/// What a `progress` check reads besides traffic, and what it asks itself.
+const GOLDEN: (&str, &str) = (
+    r#"counter = "done_total""#,
+    r#"counter = "done_total", golden = "answers" }
+[checks.answers]
+interval = "10s"
+golden = { cases = "golden.json", only_when_idle = "10s""#,
+);
+
+#[test]
+fn a_hang_is_found_by_the_requests_that_wait_and_by_nobody_where_all_have_left() {
+    let mut scenario = behind("", "", HANG);
+    scenario.clients.timeout = Duration::from_secs(120);
+    let waiting = score(&scenario);
+    assert_eq!((waiting.restarts, waiting.unwanted_restarts), (1, 0));
+    // Readiness takes the pod out, its clients give up, and silence says nothing any more.
+    let left = score(&behind("", "", HANG));
+    assert_eq!((left.restarts, left.pods_lost), (0, 1));
+    assert!(left.out_of_rotation_seconds > 200.0, "{}", left.out_of_rotation_seconds);
+}
+
+#[test]
+fn a_golden_request_finds_the_hang_that_nobody_waits_for() {
+    let score = score(&behind_file(&PROBEGATE.replace(GOLDEN.0, GOLDEN.1), "", HANG));
+    assert_eq!((score.restarts, score.unwanted_restarts), (1, 0));
+    assert!(score.out_of_rotation_seconds < 150.0, "{}", score.out_of_rotation_seconds);
+}
+
+#[test]
+fn a_metrics_page_that_hangs_agrees_with_a_hang_and_one_that_is_lost_does_not() {
+    let lost = "[[faults]]\nat = \"1m 30s\"\nfor = \"6m\"\npod = 0\nserver = \"metrics-lost\"\n";
+    let mut hanging = behind("", "page_hangs = true", HANG);
+    let mut lost = behind("", "", &format!("{lost}{HANG}"));
+    for scenario in [&mut hanging, &mut lost] {
+        scenario.clients.timeout = Duration::from_secs(120);
+    }
+    let (hanging, lost) = (score(&hanging), score(&lost));
+    assert_eq!((hanging.restarts, hanging.unwanted_restarts), (1, 0));
+    assert_eq!(lost.restarts, 0, "a counter that cannot be read withholds the verdict");
+}
+
+#[test]
+fn a_deleted_pod_drains_unnoticed_where_its_server_waits_for_the_drain() {
+    let delete = "[[actions]]\nat = \"3m\"\ndelete_pod = 0\n";
+    let waits = r#"lifecycle = { preStop = { httpGet = { path = "/wait-for-drain", port = 9090 } } }"#;
+    let kept = score(&with_model(PROBEGATE, "", delete, waits));
+    assert_eq!((kept.failed(), kept.pods_made), (0, 1), "{:?}", kept.notes);
+    let torn = score(&behind("", "", delete));
+    assert!(torn.failed() > 0, "a server without a preStop ends at once, while requests still come");
 }
 
 #[test]

@@ -98,6 +98,11 @@ enum Happening {
         pod: u16,
         incarnation: u32,
     },
+    /// A preStop hook has looked out for a drain for long enough.
+    LookoutEnds {
+        pod: u16,
+        container: u16,
+    },
     /// The control plane looks at a node that has been silent.
     NodeSilent {
         node: u16,
@@ -305,6 +310,9 @@ impl<'a> World<'a> {
             Happening::DrainTick { pod, life } => self.drain_tick(now, usize::from(pod), life),
             Happening::Evict { pod } => self.evict(now, usize::from(pod)),
             Happening::GiveUp { request } => self.attempt_ended(now, request, End::Timeout),
+            Happening::LookoutEnds { pod, container } => {
+                self.lookout_ends(now, usize::from(pod), usize::from(container));
+            }
             Happening::NodeSilent { node, number, has_tolerated } => {
                 self.node_silent(now, usize::from(node), number, has_tolerated);
             }

@@ -33,6 +33,8 @@ pub(super) struct Inner {
     pub(super) is_sidecar_stopping: bool,
     /// Containers whose preStop waits for the end of the drain.
     pub(super) waiting_hooks: Vec<usize>,
+    /// Of those, one that gives up then if no drain has begun.
+    pub(super) lookout: Option<(usize, Time)>,
     pub(super) has_sidecar_exited: bool,
     pub(super) is_sidecar_hung: bool,
     pub(super) sidecar_slowness: Duration,
@@ -56,6 +58,7 @@ impl Inner {
             wants_drain: false,
             is_sidecar_stopping: false,
             waiting_hooks: Vec::new(),
+            lookout: None,
             has_sidecar_exited: false,
             is_sidecar_hung: false,
             sidecar_slowness: Duration::ZERO,
@@ -63,6 +66,18 @@ impl Inner {
             last_failure: None,
         }
     }
+
+    /// The sidecar drains, or is about to.
+    pub(super) fn is_draining(&self) -> bool {
+        self.wants_drain || self.sidecar.as_ref().is_some_and(|sidecar| sidecar.drain != DrainPhase::Serving)
+    }
+}
+
+/// For how long `/wait-for-drain` looks out for a drain to begin; none for another path.
+fn lookout(path: &str) -> Option<Duration> {
+    let query = path.strip_prefix("/wait-for-drain")?;
+    let within = query.strip_prefix("?within=").and_then(|text| humantime::parse_duration(text).ok());
+    Some(within.unwrap_or_default())
 }
 
 /// One pod's processes while the kubelet acts on it.
@@ -253,10 +268,8 @@ impl World for Outside<'_> {
         }
     }
 
-    fn hook_begins(&mut self, _now: Time, container: usize, hook: &Hook) -> Option<Duration> {
+    fn hook_begins(&mut self, now: Time, container: usize, hook: &Hook) -> Option<Duration> {
         let has_sidecar = self.inner.sidecar.is_some() && !self.inner.is_sidecar_hung;
-        let is_draining = self.inner.wants_drain
-            || self.inner.sidecar.as_ref().is_some_and(|sidecar| sidecar.drain != DrainPhase::Serving);
         let is_over = self.inner.sidecar.as_ref().is_none_or(|sidecar| sidecar.drain == DrainPhase::Done);
         let waits = match hook {
             Hook::Sleep(span) => return Some(*span),
@@ -265,8 +278,15 @@ impl World for Outside<'_> {
                 self.inner.wants_drain = true;
                 command.iter().any(|word| word == "--wait")
             }
-            Hook::Http { path, .. } => has_sidecar && is_draining && path == "/wait-for-drain",
-            Hook::Exec { .. } => false,
+            Hook::Http { path, .. } if has_sidecar => match lookout(path) {
+                Some(within) if !self.inner.is_draining() && !within.is_zero() => {
+                    self.inner.lookout = Some((container, now + within));
+                    true
+                }
+                Some(_) => self.inner.is_draining(),
+                None => false,
+            },
+            Hook::Exec { .. } | Hook::Http { .. } => false,
         };
         if !waits || is_over {
             return Some(QUICK);

@@ -47,6 +47,9 @@ impl World<'_> {
         if std::mem::take(&mut self.slots[pod].inner.is_condemned) && !self.slots[pod].is_deleted {
             self.condemned(now, pod);
         }
+        if let Some((container, until)) = self.slots[pod].inner.lookout.take() {
+            self.queue.push(until, Happening::LookoutEnds { pod: narrow(pod), container: narrow(container) });
+        }
         if std::mem::take(&mut self.slots[pod].inner.wants_drain) {
             self.begin_drain(now, pod);
         }
@@ -242,6 +245,18 @@ impl World<'_> {
         self.release_hooks(now, pod);
         if std::mem::take(&mut self.slots[pod].inner.is_sidecar_stopping) {
             self.crash_sidecar(now, pod, 0);
+        }
+    }
+
+    /// A hook that has looked out for a drain for as long as it may is over, unless one has begun.
+    pub(super) fn lookout_ends(&mut self, now: Time, pod: usize, container: usize) {
+        let inner = &mut self.slots[pod].inner;
+        let waiting = inner.waiting_hooks.len();
+        if !inner.is_draining() {
+            inner.waiting_hooks.retain(|known| *known != container);
+        }
+        if inner.waiting_hooks.len() < waiting {
+            self.with_pod(now, pod, |kube, io| kube.finish_hook(container, now, io));
         }
     }
 

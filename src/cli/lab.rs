@@ -7,7 +7,7 @@ use super::{Answer, Failure, Outcome};
 use crate::lab::scenario::Scenario;
 use crate::lab::shipped::{self, SHIPPED, Shipped};
 use crate::lab::trace::{self, TraceFile};
-use crate::lab::{html, report};
+use crate::lab::{fuzz, html, report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -26,6 +26,8 @@ enum Command {
         /// Its name, as `lab list` prints it
         name: String,
     },
+    /// Run random worlds and look for a broken law; exit 1 with the seed of the first
+    Fuzz(FuzzArgs),
     /// Simulate the pod of a recorded trace and print its rows as JSON
     Trace(TraceArgs),
 }
@@ -52,6 +54,19 @@ struct RunArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct FuzzArgs {
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How many worlds
+    #[arg(long, default_value_t = 1000)]
+    count: u64,
+    /// Print the scenario of the first seed instead of running it
+    #[arg(long)]
+    show: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct TraceArgs {
     /// A trace file: the pod, what its apps do, for how long it is watched
     file: PathBuf,
@@ -65,6 +80,7 @@ pub(super) fn run(args: Args) -> Outcome {
         Command::Run(args) => run_scenario(&args),
         Command::List => list(),
         Command::Show { name } => show(&name),
+        Command::Fuzz(args) => look_for_broken_laws(&args),
         Command::Trace(args) => trace(&args),
     }
 }
@@ -128,6 +144,27 @@ fn show(name: &str) -> Outcome {
     let shipped = Shipped::find(name);
     let shipped = shipped.ok_or_else(|| Failure::new(format!("{name}: no such scenario (`probegate lab list`)")))?;
     std::io::stdout().lock().write_all(shipped.text.as_bytes())?;
+    Ok(Answer::Yes)
+}
+
+fn look_for_broken_laws(args: &FuzzArgs) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    if args.show {
+        let (scenario, file) = fuzz::files(args.seed);
+        write!(out, "{scenario}\n# random.toml:\n")?;
+        for line in file.lines() {
+            writeln!(out, "# {line}")?;
+        }
+        return Ok(Answer::Yes);
+    }
+    for seed in args.seed..args.seed.saturating_add(args.count) {
+        if let Some(law) = fuzz::broken(seed) {
+            writeln!(out, "seed {seed}: {law}")?;
+            writeln!(out, "replay: probegate lab fuzz --seed {seed} --count 1")?;
+            return Ok(Answer::No);
+        }
+    }
+    writeln!(out, "{} random worlds from seed {}: every law holds", args.count, args.seed)?;
     Ok(Answer::Yes)
 }
 

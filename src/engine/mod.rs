@@ -32,6 +32,7 @@ mod instance;
 mod intake;
 mod model;
 mod outcomes;
+mod passage;
 mod passive;
 mod plan;
 mod reload;
@@ -67,6 +68,7 @@ use crate::limits::{FIRST_ATTEMPTS, FIRST_ATTEMPTS_EVERY};
 pub use ends::{Ends, Failure};
 pub use evidence::{Fault, Outcome, Sign, Verdict};
 pub use model::{ModelState, ModelView};
+pub use passage::Passage;
 pub use passive::Ejections;
 pub use plan::{
     BackendId, BackendPlan, CheckId, CheckPlan, CounterPlan, DrainPlan, FailureRule, GroupId, GroupPlan, HealthPlan,

@@ -58,9 +58,7 @@ pub use worker::{Order, worker};
 
 use crate::clock::Clock;
 use crate::config::{AccessLog, Algorithm, Config, UpstreamProtocol};
-use crate::engine::{
-    BackendId, BackendState, Cause, DrainPhase, Ends, InstancePhase, OnTimeout, Sign, Snapshot, Status,
-};
+use crate::engine::{BackendId, BackendState, Cause, Ends, OnTimeout, Passage, Sign, Snapshot};
 use crate::publish::Published;
 use admission::Terms;
 use places::Gate;
@@ -124,19 +122,6 @@ struct Limits {
     max_connections: usize,
     forwarded_headers: bool,
     protocol: UpstreamProtocol,
-}
-
-/// Whether requests may pass: the judgement, brought down to one word when it changes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
-enum Passage {
-    Open = 0,
-    NotReady = 1,
-    Draining = 2,
-    /// Not ready because the model server starts or is gone: worth waiting for.
-    Loading = 3,
-    /// One request at a time, for it decides the way back.
-    Trial = 4,
 }
 
 impl Shared {
@@ -309,29 +294,6 @@ impl Limits {
             protocol: config.upstream.protocol,
         }
     }
-}
-
-impl Passage {
-    fn of(snapshot: &Snapshot) -> Self {
-        if snapshot.drain.phase >= DrainPhase::Finishing {
-            return Self::Draining;
-        }
-        // While endpoints propagate the gate fails only so that nobody new is sent: whoever comes is served.
-        let propagating = snapshot.drain.phase == DrainPhase::Propagating;
-        let ready = &snapshot.ready;
-        let only_draining = propagating && ready.why.iter().all(|why| !blocks(&why.cause));
-        if ready.status != Status::Fail || only_draining {
-            return if snapshot.trial { Self::Trial } else { Self::Open };
-        }
-        let starting = snapshot.instance.phase != InstancePhase::Started;
-        let hopeless = ready.why.iter().any(|why| matches!(why.cause, Cause::Disabled | Cause::StartupBudget));
-        if starting && !hopeless { Self::Loading } else { Self::NotReady }
-    }
-}
-
-/// Whether a reason speaks against serving, and not only against being sent more.
-fn blocks(cause: &Cause) -> bool {
-    !matches!(cause, Cause::Draining | Cause::Degraded(_) | Cause::Withdrawn(_))
 }
 
 impl fmt::Debug for Shared {

@@ -50,7 +50,7 @@ impl Pod {
             return;
         };
         let begins = self.knobs.exec.draw(&mut self.rng);
-        let takes = io.world.hook_begins(now + begins, container, &hook);
+        let takes = io.world.hook_begins(now + begins, container, &hook).unwrap_or_default();
         io.plan(now + begins + takes, Event::Step);
     }
 

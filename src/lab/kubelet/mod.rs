@@ -104,8 +104,9 @@ pub trait World {
     /// A container's process has ended.
     fn exited(&mut self, now: Time, container: usize, code: u8);
 
-    /// A lifecycle hook begins. Returns how long it takes by itself.
-    fn hook_begins(&mut self, now: Time, container: usize, hook: &Hook) -> Duration;
+    /// A lifecycle hook begins. Returns how long it takes by itself; `None` if only the world knows its end and
+    /// will say so to [`Pod::finish_hook`].
+    fn hook_begins(&mut self, now: Time, container: usize, hook: &Hook) -> Option<Duration>;
 
     /// A lifecycle hook is over while its container still runs.
     fn hook_ends(&mut self, now: Time, container: usize, hook: &Hook);

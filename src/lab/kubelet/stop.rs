@@ -61,10 +61,19 @@ impl Pod {
         let Some(hook) = self.spec.containers[container].pre_stop.clone() else { return };
         let ends = match hook {
             Hook::Sleep(span) => now + span,
-            Hook::Exec { .. } | Hook::Http { .. } => now + io.world.hook_begins(now, container, &hook),
+            Hook::Exec { .. } | Hook::Http { .. } => {
+                io.world.hook_begins(now, container, &hook).map_or(began + grace, |takes| now + takes)
+            }
         };
         let ends = ends.min(began + grace);
         io.plan(ends, Event::HookEnds { container: narrow(container), generation });
+    }
+
+    /// The world says that a hook whose end it did not know is over.
+    pub fn finish_hook(&mut self, container: usize, now: Time, io: &mut Io<'_>) {
+        if let Some(stop) = self.stops[container].filter(|stop| stop.phase == Phase::Hook) {
+            io.plan(now, Event::HookEnds { container: narrow(container), generation: stop.generation });
+        }
     }
 
     pub(super) fn hook_ends(&mut self, container: usize, generation: u32, now: Time, io: &mut Io<'_>) {

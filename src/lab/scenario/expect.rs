@@ -18,15 +18,32 @@ pub struct Expectation {
 pub enum Metric {
     /// Per cent of requests that ended well.
     Availability,
+    /// Times that a server crashed.
+    Crashes,
+    /// Streams that broke off.
+    Cut,
+    /// Seconds to the latest notice of a server's fault; a run's length if one went unnoticed.
+    DetectionSeconds,
+    /// Pods that a drain has evicted.
+    Evicted,
     /// Requests that failed or were answered wrong.
     Failed,
+    /// Pod-seconds out of rotation.
+    OutOfRotationSeconds,
     /// Most pods out of rotation at one time, once all were in.
     PodsLost,
     Restarts,
+    /// Rollouts that made no progress for as long as they may.
+    RolloutsFailed,
+    /// Seconds of the longest rollout that came to its end.
+    RolloutSeconds,
+    SidecarRestarts,
     /// Of servers that had nothing a restart would mend.
     UnwantedRestarts,
     /// Per cent of requests that ended well in the worst minute.
     WorstMinute,
+    /// Requests with garbage in their answer.
+    Wrong,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,17 +56,41 @@ pub enum Comparison {
 }
 
 impl Metric {
-    pub const ALL: [Self; 6] =
-        [Self::Availability, Self::Failed, Self::PodsLost, Self::Restarts, Self::UnwantedRestarts, Self::WorstMinute];
+    pub const ALL: [Self; 15] = [
+        Self::Availability,
+        Self::Crashes,
+        Self::Cut,
+        Self::DetectionSeconds,
+        Self::Evicted,
+        Self::Failed,
+        Self::OutOfRotationSeconds,
+        Self::PodsLost,
+        Self::Restarts,
+        Self::RolloutsFailed,
+        Self::RolloutSeconds,
+        Self::SidecarRestarts,
+        Self::UnwantedRestarts,
+        Self::WorstMinute,
+        Self::Wrong,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Availability => "availability",
+            Self::Crashes => "crashes",
+            Self::Cut => "cut",
+            Self::DetectionSeconds => "detection_seconds",
+            Self::Evicted => "evicted",
             Self::Failed => "failed",
+            Self::OutOfRotationSeconds => "out_of_rotation_seconds",
             Self::PodsLost => "pods_lost",
             Self::Restarts => "restarts",
+            Self::RolloutsFailed => "rollouts_failed",
+            Self::RolloutSeconds => "rollout_seconds",
+            Self::SidecarRestarts => "sidecar_restarts",
             Self::UnwantedRestarts => "unwanted_restarts",
             Self::WorstMinute => "worst_minute",
+            Self::Wrong => "wrong",
         }
     }
 }

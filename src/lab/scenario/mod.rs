@@ -4,6 +4,8 @@
 //! Probegate configuration) is read by the caller, so that shipped scenarios need no file system.
 
 mod expect;
+mod faults;
+mod fleet;
 mod parse;
 mod raw;
 
@@ -17,6 +19,8 @@ use crate::engine;
 use crate::lab::kubelet::PodSpec;
 
 pub use expect::{Comparison, Expectation, Metric};
+pub use faults::{Fault, FaultKind, Illness, ServerFault, SidecarFault};
+pub use fleet::{Action, ActionKind, Deployment, Share};
 pub use parse::ScenarioError;
 
 /// A scenario that can be run.
@@ -28,12 +32,22 @@ pub struct Scenario {
     pub prediction: String,
     pub duration: Duration,
     pub pods: usize,
-    pub server: ServerSpec,
+    /// By version: the first is what the scenario begins with.
+    pub versions: Vec<Version>,
+    pub deployment: Deployment,
+    pub actions: Vec<Action>,
     pub clients: ClientSpec,
     pub dependencies: Vec<DependencySpec>,
     pub faults: Vec<Fault>,
     pub designs: Vec<Design>,
     pub expectations: Vec<Expectation>,
+}
+
+/// A version of the model server.
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub name: String,
+    pub server: ServerSpec,
 }
 
 /// The model server of every pod.
@@ -51,6 +65,16 @@ pub struct ServerSpec {
     pub service_time: Duration,
     pub uses: Vec<Use>,
     pub cache: Option<CacheSpec>,
+    /// After SIGTERM it takes nothing new and finishes what it has; otherwise it ends at once.
+    pub finishes: bool,
+    /// Its metrics page is served by what serves requests, and stands still with it.
+    pub page_hangs: bool,
+    /// Every answer is wrong.
+    pub is_garbage: bool,
+    /// It loads and never comes to an end.
+    pub never_ready: bool,
+    /// It exits with 1 so long after its start.
+    pub crash_after: Option<Duration>,
 }
 
 /// A dependency that every request asks.
@@ -89,48 +113,28 @@ pub struct ClientSpec {
     pub retry_after: Duration,
     /// Retries may be at most so many per cent of requests.
     pub retry_budget_percent: u32,
+    /// Connections that are kept and stay with their pod; 0: a new one for every request.
+    pub connections: u32,
+    /// Requests in a thousand that take a new connection all the same.
+    pub fresh_permille: u32,
+    pub streams: Option<StreamSpec>,
+}
+
+/// Requests whose answers come in pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSpec {
+    /// So many requests in a thousand.
+    pub permille: u32,
+    /// Mean of an exponential distribution, from the first piece to the last.
+    pub lasts: Duration,
+    /// Between two pieces.
+    pub gap: Duration,
 }
 
 #[derive(Clone, Debug)]
 pub struct DependencySpec {
     pub name: String,
     pub latency: Duration,
-}
-
-/// Something goes wrong for a while.
-#[derive(Clone, Debug)]
-pub struct Fault {
-    pub at: Duration,
-    pub until: Duration,
-    pub what: FaultKind,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum FaultKind {
-    Dependency { dependency: usize, how: Illness, only: Option<usize> },
-    Server { pod: usize, how: ServerFault },
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Illness {
-    /// Connections are refused.
-    Down,
-    /// Connections open and nothing comes.
-    Silent,
-    /// Answers take so long.
-    Slow(Duration),
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ServerFault {
-    /// Exits with 1, once.
-    Crash,
-    /// Every answer is wrong while it lasts.
-    Garbage,
-    /// Stands still until it is restarted.
-    Hang,
-    /// Takes so many times as long while it lasts, in thousandths.
-    Slow(u32),
 }
 
 /// One way to probe the pod.
@@ -159,6 +163,18 @@ pub struct Sidecar {
     pub container: usize,
     pub plan: Arc<engine::Plan>,
     pub checks: Vec<Signal>,
+    pub terms: Terms,
+}
+
+/// How the sidecar's proxy admits requests: what `[traffic]` says for every path.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Terms {
+    pub max_in_flight: Option<usize>,
+    /// How many wait above it, and for how long.
+    pub queue: Option<(usize, Duration)>,
+    /// How long a request waits for a server that starts or is gone.
+    pub hold: Option<Duration>,
+    pub first_byte_timeout: Option<Duration>,
 }
 
 /// Something in the world that can be asked.
@@ -173,9 +189,12 @@ pub enum Signal {
     Model,
     /// The server's process exists.
     Process,
-    /// What only real traffic shows (`progress`, `outcomes`, `golden`). The lab's requests do not reach the engine
-    /// yet, so such a check has no evidence there: it stays pending.
-    Traffic,
+    /// What a check reads that real traffic judges: the server's counter and its CPU time.
+    Counter,
+    /// A labelled example through the server's workers: answered right, wrong or not at all.
+    Golden,
+    /// Less than nine tenths of the memory have leaked away.
+    Memory,
     /// A request through the server's own workers, behind the others.
     Work,
 }

@@ -1,5 +1,6 @@
 //! From a file's text to a scenario: every name resolved, every number in range.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +8,18 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 
-use super::raw::{RawDesign, RawFault, RawScenario, RawServer, RawUse, Span};
+use super::raw::{RawClients, RawDesign, RawScenario, RawServer, RawUse, RawVersion, Span};
 use super::{
-    CacheSpec, ClientSpec, DependencySpec, Design, Endpoint, Expectation, Fault, FaultKind, Illness, Scenario,
-    ServerFault, ServerSpec, Sidecar, Signal, Use, WhenFull,
+    CacheSpec, ClientSpec, DependencySpec, Design, Endpoint, Expectation, Fault, Scenario, ServerSpec, Sidecar, Signal,
+    StreamSpec, Terms, Use, Version, WhenFull,
 };
 use crate::config;
 use crate::lab::kubelet::{PodSpec, Role};
 
 /// Most pods of one scenario, and the longest: what a second of computing is good for, tenfold.
-const PODS_MAX: usize = 1000;
-const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const PODS_MAX: usize = 1000;
+pub(super) const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+const CONNECTIONS_MAX: u32 = 100_000;
 const RETRIES_MAX: u32 = 10;
 const RATE_MAX: f64 = 100_000.0;
 
@@ -46,12 +48,6 @@ impl RawScenario {
         if self.duration.0 > DURATION_MAX || self.duration.0 < Duration::from_secs(1) {
             return Err("duration: not between a second and a day".to_owned());
         }
-        if !(self.clients.rate > 0.0 && self.clients.rate <= RATE_MAX) {
-            return Err(format!("clients.rate: {} is not between 0 and {RATE_MAX}", self.clients.rate));
-        }
-        if self.clients.retries > RETRIES_MAX {
-            return Err(format!("clients.retries: {} is above {RETRIES_MAX}", self.clients.retries));
-        }
         if self.designs.is_empty() {
             return Err("designs: at least one is needed".to_owned());
         }
@@ -77,22 +73,24 @@ impl RawScenario {
                 }
             })
             .collect();
-        let server = self.server.validate(&names)?;
-        let clients = ClientSpec {
-            rate: self.clients.rate,
-            from: self.clients.from.0,
-            timeout: self.clients.timeout.0,
-            retries: self.clients.retries,
-            retry_after: self.clients.retry_after.0,
-            retry_budget_percent: self.clients.retry_budget_percent,
-        };
+        let versions = versions(&self.server, &self.versions, &names)?;
+        let deployment = self.deployment.validate(self.pods).map_err(|why| format!("deployment.{why}"))?;
+        let actions: Result<_, String> = (self.actions.iter().enumerate())
+            .map(|(index, raw)| {
+                let action = raw.validate(&versions, self.pods, deployment.nodes);
+                action.map_err(|why| format!("actions[{index}]: {why}"))
+            })
+            .collect();
+        let clients = self.clients.validate().map_err(|why| format!("clients.{why}"))?;
         Ok(Scenario {
             title: self.title,
             question: self.question,
             prediction: self.prediction,
             duration: self.duration.0,
             pods: self.pods,
-            server,
+            versions,
+            deployment,
+            actions: actions?,
             clients,
             faults: faults?,
             designs,
@@ -102,10 +100,10 @@ impl RawScenario {
     }
 }
 
-struct Names<'a>(&'a [DependencySpec]);
+pub(super) struct Names<'a>(&'a [DependencySpec]);
 
 impl Names<'_> {
-    fn dependency(&self, name: &str) -> Result<usize, String> {
+    pub(super) fn dependency(&self, name: &str) -> Result<usize, String> {
         let found = self.0.iter().position(|dependency| dependency.name == name);
         found.ok_or_else(|| format!("no dependency is called {name:?}"))
     }
@@ -114,19 +112,21 @@ impl Names<'_> {
         Ok(match name {
             "cache" => Signal::Cache,
             "listening" => Signal::Listening,
+            "memory" => Signal::Memory,
             "model" => Signal::Model,
             "process" => Signal::Process,
             "work" => Signal::Work,
-            other => Signal::Dependency(
-                self.dependency(other)
-                    .map_err(|why| format!("{why}, and it is none of cache, listening, model, process, work"))?,
-            ),
+            other => {
+                Signal::Dependency(self.dependency(other).map_err(|why| {
+                    format!("{why}, and it is none of cache, listening, memory, model, process, work")
+                })?)
+            }
         })
     }
 }
 
 impl RawServer {
-    fn validate(self, names: &Names<'_>) -> Result<ServerSpec, String> {
+    fn validate(&self, names: &Names<'_>) -> Result<ServerSpec, String> {
         if self.concurrency == 0 || self.concurrency > 4096 || self.queue > 1_000_000 {
             return Err("server: concurrency is not in 1..=4096, or queue above a million".to_owned());
         }
@@ -158,47 +158,79 @@ impl RawServer {
             service_time: self.service_time.0,
             uses: uses.map_err(|why| format!("server: {why}"))?,
             cache,
+            finishes: self.finishes,
+            page_hangs: self.page_hangs,
+            is_garbage: self.garbage,
+            never_ready: self.never_ready,
+            crash_after: self.crash_after.map(|Span(after)| after),
         })
     }
 }
 
-impl RawFault {
-    fn validate(&self, names: &Names<'_>, pods: usize) -> Result<Fault, String> {
-        let at = self.at.0;
-        if at.max(self.lasts.map_or(Duration::ZERO, |Span(lasts)| lasts)) > DURATION_MAX {
-            return Err("at, for: longer than a day".to_owned());
+/// What the scenario begins with is the version "v1"; the others differ from it.
+fn versions(first: &RawServer, more: &BTreeMap<String, RawVersion>, names: &Names<'_>) -> Result<Vec<Version>, String> {
+    let mut versions = vec![Version { name: "v1".to_owned(), server: first.validate(names)? }];
+    for (name, raw) in more {
+        if name == "v1" {
+            return Err("versions.v1: that is what [server] describes".to_owned());
         }
-        let until = at + self.lasts.map_or(Duration::ZERO, |Span(lasts)| lasts);
-        if self.pod.is_some_and(|pod| pod >= pods) {
-            return Err(format!("pod: there are only {pods}, counted from 0"));
+        let server = raw.over(first).validate(names).map_err(|why| format!("versions.{name}: {why}"))?;
+        versions.push(Version { name: name.clone(), server });
+    }
+    Ok(versions)
+}
+
+impl RawVersion {
+    fn over(&self, first: &RawServer) -> RawServer {
+        RawServer {
+            load: self.load.unwrap_or(first.load),
+            concurrency: self.concurrency.unwrap_or(first.concurrency),
+            queue: self.queue.unwrap_or(first.queue),
+            service_time: self.service_time.unwrap_or(first.service_time),
+            finishes: self.finishes.unwrap_or(first.finishes),
+            page_hangs: self.page_hangs.unwrap_or(first.page_hangs),
+            garbage: self.garbage,
+            never_ready: self.never_ready,
+            crash_after: self.crash_after,
+            ..first.clone()
         }
-        let what = match (&self.dependency, &self.server) {
-            (Some(name), None) => {
-                let dependency = names.dependency(name)?;
-                let how = match (self.is.as_deref(), self.latency) {
-                    (Some("down"), None) => Illness::Down,
-                    (Some("silent"), None) => Illness::Silent,
-                    (Some("slow"), Some(Span(latency))) => Illness::Slow(latency),
-                    _ => return Err("is: expected down, silent, or slow with a latency".to_owned()),
-                };
-                FaultKind::Dependency { dependency, how, only: self.pod }
-            }
-            (None, Some(server)) => {
-                let pod = self.pod.ok_or("pod: which one?")?;
-                let how = match (server.as_str(), self.times) {
-                    ("crash", None) => ServerFault::Crash,
-                    ("garbage", None) => ServerFault::Garbage,
-                    ("hang", None) => ServerFault::Hang,
-                    ("slow", Some(times)) if (1.0..=1000.0).contains(&times) => {
-                        ServerFault::Slow((times * 1000.0) as u32)
-                    }
-                    _ => return Err("server: expected crash, garbage, hang, or slow with times = 1..1000".to_owned()),
-                };
-                FaultKind::Server { pod, how }
-            }
-            _ => return Err("either dependency or server is needed".to_owned()),
+    }
+}
+
+impl RawClients {
+    fn validate(&self) -> Result<ClientSpec, String> {
+        if !(self.rate > 0.0 && self.rate <= RATE_MAX) {
+            return Err(format!("rate: {} is not between 0 and {RATE_MAX}", self.rate));
+        }
+        if self.retries > RETRIES_MAX {
+            return Err(format!("retries: {} is above {RETRIES_MAX}", self.retries));
+        }
+        if self.connections > CONNECTIONS_MAX {
+            return Err(format!("connections: {} is above {CONNECTIONS_MAX}", self.connections));
+        }
+        let permille = |key: &str, percent: f64| match (0.0..=100.0).contains(&percent) {
+            true => Ok((percent * 10.0) as u32),
+            false => Err(format!("{key}: {percent} is not between 0 and 100")),
         };
-        Ok(Fault { at, until, what })
+        let streams = match &self.streams {
+            None => None,
+            Some(raw) if raw.gap.0.is_zero() => return Err("streams.gap: must not be zero".to_owned()),
+            Some(raw) => {
+                let permille = permille("streams.percent", raw.percent)?;
+                Some(StreamSpec { permille, lasts: raw.lasts.0, gap: raw.gap.0 })
+            }
+        };
+        Ok(ClientSpec {
+            rate: self.rate,
+            from: self.from.0,
+            timeout: self.timeout.0,
+            retries: self.retries,
+            retry_after: self.retry_after.0,
+            retry_budget_percent: self.retry_budget_percent,
+            connections: self.connections,
+            fresh_permille: permille("fresh_percent", self.fresh_percent)?,
+            streams,
+        })
     }
 }
 
@@ -238,7 +270,7 @@ impl RawDesign {
         let mut checks = Vec::new();
         for check in &config.engine.checks {
             if check.rule.is_some() || check.kind == "golden" {
-                checks.push(Signal::Traffic);
+                checks.push(if check.rule.is_some() { Signal::Counter } else { Signal::Golden });
                 continue;
             }
             let name = self.checks.get(&check.name).map_or(check.name.as_str(), String::as_str);
@@ -251,6 +283,13 @@ impl RawDesign {
         if let Some(unknown) = self.checks.keys().find(|name| config.engine.check_named(name).is_none()) {
             return Err(format!("checks.{unknown}: {file} has no such check"));
         }
-        Ok(Sidecar { container, plan: Arc::clone(&config.engine), checks })
+        let traffic = &config.traffic;
+        let terms = Terms {
+            max_in_flight: traffic.max_in_flight,
+            queue: traffic.queue.map(|queue| (queue.max, queue.timeout)),
+            hold: traffic.hold,
+            first_byte_timeout: traffic.first_byte_timeout,
+        };
+        Ok(Sidecar { container, plan: Arc::clone(&config.engine), checks, terms })
     }
 }

@@ -18,6 +18,13 @@ pub(super) struct RawScenario {
     pub(super) duration: Span,
     pub(super) pods: usize,
     pub(super) server: RawServer,
+    /// By name: what differs from `[server]`.
+    #[serde(default)]
+    pub(super) versions: BTreeMap<String, RawVersion>,
+    #[serde(default)]
+    pub(super) deployment: RawDeployment,
+    #[serde(default)]
+    pub(super) actions: Vec<RawAction>,
     pub(super) clients: RawClients,
     #[serde(default)]
     pub(super) dependencies: BTreeMap<String, RawDependency>,
@@ -41,6 +48,84 @@ pub(super) struct RawServer {
     #[serde(default)]
     pub(super) asks: Vec<RawUse>,
     pub(super) cache: Option<RawCache>,
+    #[serde(default)]
+    pub(super) finishes: bool,
+    #[serde(default)]
+    pub(super) page_hangs: bool,
+    #[serde(default)]
+    pub(super) garbage: bool,
+    #[serde(default)]
+    pub(super) never_ready: bool,
+    pub(super) crash_after: Option<Span>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawVersion {
+    pub(super) load: Option<Span>,
+    pub(super) concurrency: Option<usize>,
+    pub(super) queue: Option<usize>,
+    pub(super) service_time: Option<Span>,
+    pub(super) finishes: Option<bool>,
+    pub(super) page_hangs: Option<bool>,
+    #[serde(default)]
+    pub(super) garbage: bool,
+    #[serde(default)]
+    pub(super) never_ready: bool,
+    pub(super) crash_after: Option<Span>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDeployment {
+    pub(super) max_surge: RawShare,
+    pub(super) max_unavailable: RawShare,
+    pub(super) min_ready: Span,
+    pub(super) progress_deadline: Span,
+    pub(super) undo_at_deadline: bool,
+    pub(super) min_available: Option<usize>,
+    pub(super) nodes: Option<usize>,
+    pub(super) node_grace: Span,
+    pub(super) toleration: Span,
+}
+
+impl Default for RawDeployment {
+    /// Upstream's defaults (§5), no budget, a node for every pod.
+    fn default() -> Self {
+        Self {
+            max_surge: RawShare::Text("25%".to_owned()),
+            max_unavailable: RawShare::Text("25%".to_owned()),
+            min_ready: Span(Duration::ZERO),
+            progress_deadline: Span(Duration::from_secs(600)),
+            undo_at_deadline: false,
+            min_available: None,
+            nodes: None,
+            node_grace: Span(Duration::from_secs(50)),
+            toleration: Span(Duration::from_secs(300)),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawShare {
+    Count(usize),
+    Text(String),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAction {
+    pub(super) at: Span,
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Span>,
+    pub(super) rollout: Option<String>,
+    #[serde(default)]
+    pub(super) undo: bool,
+    pub(super) delete_pod: Option<usize>,
+    pub(super) drain_node: Option<usize>,
+    pub(super) lose_node: Option<usize>,
+    pub(super) scale: Option<usize>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -71,6 +156,24 @@ pub(super) struct RawClients {
     pub(super) retry_after: Span,
     #[serde(default = "no_budget")]
     pub(super) retry_budget_percent: u32,
+    #[serde(default)]
+    pub(super) connections: u32,
+    #[serde(default)]
+    pub(super) fresh_percent: f64,
+    pub(super) streams: Option<RawStreams>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStreams {
+    pub(super) percent: f64,
+    pub(super) lasts: Span,
+    #[serde(default = "gap")]
+    pub(super) gap: Span,
+}
+
+const fn gap() -> Span {
+    Span(Duration::from_millis(100))
 }
 
 const fn at_once() -> Span {
@@ -101,8 +204,13 @@ pub(super) struct RawFault {
     pub(super) dependency: Option<String>,
     pub(super) is: Option<String>,
     pub(super) latency: Option<Span>,
+    pub(super) every: Option<Span>,
     pub(super) pod: Option<usize>,
+    #[serde(default)]
+    pub(super) pods: Vec<usize>,
     pub(super) server: Option<String>,
+    pub(super) sidecar: Option<String>,
+    pub(super) after: Option<Span>,
     pub(super) times: Option<f64>,
 }
 

@@ -41,10 +41,10 @@ fn parse(text: &str) -> Result<Scenario, String> {
 #[test]
 fn a_scenario_is_read_whole() {
     let scenario = parse(MINIMAL).unwrap();
-    assert_eq!(scenario.server.loads_from, Some(0));
+    assert_eq!(scenario.versions[0].server.loads_from, Some(0));
     let fault = &scenario.faults[0];
     assert_eq!((fault.at, fault.until), (Duration::from_secs(60), Duration::from_secs(70)));
-    let slow = FaultKind::Dependency { dependency: 0, how: Illness::Slow(Duration::from_secs(2)), only: None };
+    let slow = FaultKind::Dependency { dependency: 0, how: Illness::Slow(Duration::from_secs(2)), only: Vec::new() };
     assert_eq!(fault.what, slow);
     assert_eq!(scenario.designs[0].endpoints[0].asks, [Signal::Model, Signal::Dependency(0)]);
     assert_eq!(scenario.expectations[0].metric, Metric::Availability);
@@ -72,6 +72,101 @@ fn what_is_wrong_is_named_with_its_place() {
     for (from, to, named) in cases {
         assert!(MINIMAL.contains(from), "{from}");
         let why = parse(&MINIMAL.replacen(from, to, 1)).unwrap_err();
+        assert!(why.contains(named), "{to}: {why}");
+    }
+}
+
+/// Every key that came with rollouts, nodes, kept connections, streams and further faults.
+const WHOLE: &str = r#"
+[versions.v2]
+garbage = true
+crash_after = "30s"
+[deployment]
+nodes = 2
+max_surge = 1
+max_unavailable = "50%"
+min_ready = "5s"
+progress_deadline = "2m"
+undo_at_deadline = true
+min_available = 1
+node_grace = "40s"
+toleration = "60s"
+[[actions]]
+at = "10s"
+rollout = "v2"
+[[actions]]
+at = "20s"
+for = "30s"
+drain_node = 1
+[[actions]]
+at = "30s"
+scale = 4
+[[faults]]
+at = "5s"
+pod = 1
+server = "leak"
+after = "1m"
+[[faults]]
+at = "6s"
+for = "9s"
+dependency = "redis"
+is = "flapping"
+every = "3s"
+pods = [1]
+"#;
+
+const CLIENTS: &str =
+    "timeout = \"1s\"\nconnections = 5\nfresh_percent = 2.5\nstreams = { percent = 10.0, lasts = \"9s\" }";
+
+fn whole() -> String {
+    let world = MINIMAL.replacen("timeout = \"1s\"", CLIENTS, 1);
+    world.replacen("[[designs]]", &format!("{WHOLE}[[designs]]"), 1)
+}
+
+#[test]
+fn rollouts_nodes_streams_and_faults_are_read_as_written() {
+    let scenario = parse(&whole()).unwrap();
+    let deployment = scenario.deployment;
+    assert_eq!((deployment.max_surge, deployment.max_unavailable), (Share::Count(1), Share::Percent(50)));
+    assert_eq!((deployment.nodes, deployment.min_available), (2, Some(1)));
+    assert_eq!((deployment.node_grace, deployment.toleration), (Duration::from_secs(40), Duration::from_secs(60)));
+    let v2 = &scenario.versions[1];
+    assert!(v2.name == "v2" && v2.server.is_garbage && v2.server.load == Duration::from_secs(5), "{v2:?}");
+    let actions: Vec<ActionKind> = scenario.actions.iter().map(|action| action.what).collect();
+    let expected = [ActionKind::Rollout { version: 1 }, ActionKind::Drain { node: 1 }, ActionKind::Scale { pods: 4 }];
+    assert_eq!(actions, expected);
+    assert_eq!(scenario.actions[1].until, Some(Duration::from_secs(50)));
+    let leak = FaultKind::Server { pod: 1, how: ServerFault::Leak(Duration::from_secs(60)) };
+    let flapping = Illness::Flapping(Duration::from_secs(3));
+    assert!(scenario.faults.iter().any(|fault| fault.what == leak));
+    let faults = &scenario.faults;
+    assert!(faults.iter().any(|f| f.what == FaultKind::Dependency { dependency: 0, how: flapping, only: vec![1] }));
+    let streams = scenario.clients.streams.unwrap();
+    assert_eq!((streams.permille, scenario.clients.fresh_permille, scenario.clients.connections), (100, 25, 5));
+}
+
+#[test]
+fn what_is_wrong_with_a_rollout_a_node_or_a_fault_is_named_with_its_place() {
+    let cases = [
+        ("rollout = \"v2\"", "rollout = \"v9\"", "actions[0]"),
+        ("rollout = \"v2\"", "undo = true\nscale = 3", "actions[0]"),
+        ("drain_node = 1", "drain_node = 2", "actions[1]"),
+        ("scale = 4", "scale = 100000", "actions[2]"),
+        ("nodes = 2", "nodes = 0", "deployment.nodes"),
+        ("max_surge = 1", "max_surge = \"lots\"", "deployment.max_surge"),
+        ("max_unavailable = \"50%\"", "max_unavailable = \"150%\"", "deployment.max_unavailable"),
+        ("crash_after = \"30s\"", "crash_after = \"30s\"\nsurprise = 1", "surprise"),
+        ("after = \"1m\"", "times = 2.0", "server"),
+        ("every = \"3s\"", "every = \"0s\"", "faults"),
+        ("pods = [1]", "pods = [7]", "faults"),
+        ("server = \"leak\"", "sidecar = \"leak\"", "sidecar"),
+        ("fresh_percent = 2.5", "fresh_percent = 250.0", "clients.fresh_percent"),
+        ("lasts = \"9s\"", "lasts = \"9s\", gap = \"0s\"", "clients.streams"),
+    ];
+    let whole = whole();
+    for (from, to, named) in cases {
+        assert!(whole.contains(from), "{from}");
+        let why = parse(&whole.replacen(from, to, 1)).unwrap_err();
         assert!(why.contains(named), "{to}: {why}");
     }
 }

@@ -172,8 +172,8 @@ impl World for Apps<'_> {
         }
     }
 
-    fn hook_begins(&mut self, now: Time, container: usize, hook: &Hook) -> Duration {
-        match hook {
+    fn hook_begins(&mut self, now: Time, container: usize, hook: &Hook) -> Option<Duration> {
+        Some(match hook {
             Hook::Exec { command } => {
                 if is_own(command) {
                     self.note(now, container, "prestop-begin");
@@ -183,7 +183,7 @@ impl World for Apps<'_> {
             Hook::Http { host: Some(_), .. } => Duration::ZERO,
             Hook::Http { path, port, .. } => self.request(now, port, path).after.unwrap_or_default(),
             Hook::Sleep(span) => *span,
-        }
+        })
     }
 
     fn hook_ends(&mut self, now: Time, container: usize, hook: &Hook) {

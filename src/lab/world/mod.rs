@@ -2,8 +2,13 @@
 //!
 //! It owns virtual time and who talks to whom. What the kubelet, the engine and a server decide is theirs.
 
+mod ends;
 mod faults;
+mod fleet;
+mod nodes;
 mod outside;
+mod plane;
+mod pods;
 mod requests;
 mod score;
 mod server;
@@ -15,19 +20,22 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outside::{Inner, Outside};
+use fleet::Fleet;
+use nodes::Node;
+use outside::Inner;
+use requests::Connection;
 use score::Rotation;
-use server::{Life, Request, Server};
-use sidecar::{Sidecar, Sight, Steps};
+use server::{Life, Request};
+use sidecar::Sight;
 
+pub use ends::End;
 pub use score::{Note, Score};
-pub use server::End;
 
-use crate::engine::{Attempt, CheckId, Gate, Time};
-use crate::lab::kubelet::{self, Io, Knobs, Pod};
+use crate::engine::{Attempt, CheckId, Time};
+use crate::lab::kubelet::{self, Knobs, Pod};
 use crate::lab::queue::Queue;
 use crate::lab::rng::Rng;
-use crate::lab::scenario::{Design, Illness, Scenario, Signal};
+use crate::lab::scenario::{Design, Illness, Scenario};
 
 /// Time zero of a scenario: the nodes have been up for long.
 const ZERO: Time = Time::from_secs(3600);
@@ -38,6 +46,13 @@ const PROXY_SYNC: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 enum Happening {
+    /// Somebody does something.
+    ActionBegins {
+        action: u16,
+    },
+    ActionEnds {
+        action: u16,
+    },
     /// The scheduler has bound the pod to its node.
     Admit {
         pod: u16,
@@ -49,6 +64,22 @@ enum Happening {
         attempt: Attempt,
         sight: Sight,
     },
+    /// A process of the pod ends by itself, if it is still the same.
+    Crash {
+        pod: u16,
+        is_sidecar: bool,
+        number: u32,
+        code: u8,
+    },
+    /// A draining sidecar counts what is in flight.
+    DrainTick {
+        pod: u16,
+        life: u32,
+    },
+    /// An eviction is tried.
+    Evict {
+        pod: u16,
+    },
     /// Requests of this pod end badly now.
     Expire {
         pod: u16,
@@ -59,9 +90,25 @@ enum Happening {
     FaultEnds {
         fault: u16,
     },
+    /// Nobody has answered the client, and nobody will.
+    GiveUp {
+        request: Request,
+    },
     Loaded {
         pod: u16,
         incarnation: u32,
+    },
+    /// A preStop hook has looked out for a drain for long enough.
+    LookoutEnds {
+        pod: u16,
+        container: u16,
+    },
+    /// The control plane looks at a node that has been silent.
+    NodeSilent {
+        node: u16,
+        /// Which silence.
+        number: u32,
+        has_tolerated: bool,
     },
     /// A tenth of a column has passed.
     Paint,
@@ -76,13 +123,27 @@ enum Happening {
     Retry {
         request: Request,
     },
+    /// The Deployment's controller looks.
+    Reconcile {
+        number: u64,
+    },
     /// The clients' nodes have heard of the pod's endpoint.
     Routed {
         pod: u16,
     },
+    /// The sidecar's traffic plane is sampled.
+    Sample {
+        pod: u16,
+        life: u32,
+    },
     SidecarWakes {
         pod: u16,
         life: u32,
+    },
+    /// A server that waits for what it loads from looks again.
+    TryLoad {
+        pod: u16,
+        incarnation: u32,
     },
 }
 
@@ -91,14 +152,27 @@ enum Happening {
 struct Dependency {
     name: String,
     latency: Duration,
-    /// By pod.
-    illness: Vec<Option<Illness>>,
+    /// The faults under way: which, since when, how, and for which pods (all if empty).
+    faults: Vec<(usize, Time, Illness, Vec<usize>)>,
+    /// Pods that reach nothing.
+    cut: Vec<usize>,
 }
 
 struct Slot {
     kube: Pod,
     inner: Inner,
     rng: Rng,
+    version: usize,
+    node: usize,
+    /// The API server wants it gone.
+    is_deleted: bool,
+    /// The API server's view of its readiness.
+    is_ready: bool,
+    ready_since: Option<Time>,
+    /// In the EndpointSlice, ready.
+    is_endpoint: bool,
+    /// Grows when the clients' connections to it break.
+    epoch: u32,
     is_routed: bool,
     is_restarted_since_paint: bool,
     /// Faults of this pod's server that nobody has noticed yet: the index of their detection and their time.
@@ -112,7 +186,13 @@ struct World<'a> {
     queue: Queue<Happening>,
     slots: Vec<Slot>,
     dependencies: Vec<Dependency>,
+    /// Pods of the EndpointSlice as the clients' nodes know it.
     routed: Vec<u16>,
+    nodes: Vec<Node>,
+    fleet: Fleet,
+    connections: Vec<Connection>,
+    /// Faults under way.
+    active: Vec<usize>,
     rotation: Rotation,
     traffic: Rng,
     /// Between two requests, on average.
@@ -120,6 +200,8 @@ struct World<'a> {
     next_arrival: Time,
     retries: u64,
     score: Score,
+    rng: Rng,
+    now: Time,
     end: Time,
 }
 
@@ -130,30 +212,32 @@ pub fn run(scenario: &Scenario, design: &Design, seed: u64) -> Score {
     world.score
 }
 
+impl Dependency {
+    /// What this pod meets now; of several faults the latest.
+    fn illness(&self, now: Time, pod: usize) -> Option<Illness> {
+        if self.cut.contains(&pod) {
+            return Some(Illness::Silent);
+        }
+        let found = self.faults.iter().rev().filter(|(.., only)| only.is_empty() || only.contains(&pod));
+        found.map(|(_, began, how, _)| (now.since(*began), *how)).find_map(|(since, how)| match how {
+            Illness::Flapping(every) => (since.as_nanos() / every.as_nanos().max(1) % 2 == 0).then_some(how),
+            _ => Some(how),
+        })
+    }
+}
+
 impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, design: &'a Design, seed: u64) -> Self {
         let rng = Rng::new(seed);
         let knobs = Arc::new(Knobs::default());
-        let slots = (0..scenario.pods)
-            .map(|index| {
-                let own = rng.fork(1000 + index as u64);
-                Slot {
-                    kube: Pod::new(Arc::clone(&design.pod), Arc::clone(&knobs), own.fork(1)),
-                    inner: Inner::new(Server::new(&scenario.server)),
-                    rng: own.fork(2),
-                    is_routed: false,
-                    is_restarted_since_paint: false,
-                    undetected: Vec::new(),
-                }
-            })
-            .collect();
         let dependencies = scenario
             .dependencies
             .iter()
             .map(|spec| Dependency {
                 name: spec.name.clone(),
                 latency: spec.latency,
-                illness: vec![None; scenario.pods],
+                faults: Vec::new(),
+                cut: Vec::new(),
             })
             .collect();
         Self {
@@ -161,25 +245,34 @@ impl<'a> World<'a> {
             design,
             knobs,
             queue: Queue::new(),
-            slots,
+            slots: Vec::with_capacity(scenario.pods),
             dependencies,
             routed: Vec::with_capacity(scenario.pods),
+            nodes: vec![Node::default(); scenario.deployment.nodes],
+            fleet: Fleet::new(scenario.pods),
+            connections: vec![Connection::default(); scenario.clients.connections as usize],
+            active: Vec::new(),
             rotation: Rotation::default(),
             traffic: rng.fork(1),
             gap: Duration::from_secs_f64(1.0 / scenario.clients.rate),
             next_arrival: ZERO,
             retries: 0,
-            score: Score::new(scenario.pods, scenario.duration),
+            score: Score::new(scenario.duration),
+            rng,
+            now: ZERO,
             end: ZERO + scenario.duration,
         }
     }
 
     fn run(&mut self) {
-        for pod in 0..self.slots.len() {
-            let began = ZERO + self.slots[pod].rng.between(Duration::ZERO, self.knobs.relist);
-            self.queue.push(began, Happening::Relist { pod: narrow(pod), began });
-            let admitted = ZERO + self.slots[pod].rng.between(Duration::ZERO, ROLLOUT);
-            self.queue.push(admitted, Happening::Admit { pod: narrow(pod) });
+        for _ in 0..self.scenario.pods {
+            self.make_pod(ZERO, 0, ROLLOUT);
+        }
+        for (index, action) in self.scenario.actions.iter().enumerate() {
+            self.queue.push(ZERO + action.at, Happening::ActionBegins { action: narrow(index) });
+            if let Some(until) = action.until {
+                self.queue.push(ZERO + until, Happening::ActionEnds { action: narrow(index) });
+            }
         }
         for (index, fault) in self.scenario.faults.iter().enumerate() {
             self.queue.push(ZERO + fault.at, Happening::FaultBegins { fault: narrow(index) });
@@ -204,20 +297,45 @@ impl<'a> World<'a> {
     }
 
     fn happen(&mut self, now: Time, happening: Happening) {
+        if now < self.now {
+            self.score.breaks("time went back");
+        }
+        self.now = now;
         match happening {
+            Happening::ActionBegins { action } => self.action_begins(now, usize::from(action)),
+            Happening::ActionEnds { action } => self.action_ends(now, usize::from(action)),
+            Happening::Crash { pod, is_sidecar, number, code } => {
+                self.crashes(now, usize::from(pod), is_sidecar, number, code);
+            }
+            Happening::DrainTick { pod, life } => self.drain_tick(now, usize::from(pod), life),
+            Happening::Evict { pod } => self.evict(now, usize::from(pod)),
+            Happening::GiveUp { request } => self.attempt_ended(now, request, End::Timeout),
+            Happening::LookoutEnds { pod, container } => {
+                self.lookout_ends(now, usize::from(pod), usize::from(container));
+            }
+            Happening::NodeSilent { node, number, has_tolerated } => {
+                self.node_silent(now, usize::from(node), number, has_tolerated);
+            }
+            Happening::Reconcile { number } => self.reconcile_if(now, number),
+            Happening::Sample { pod, life } => self.sample(now, usize::from(pod), life),
+            Happening::TryLoad { pod, incarnation } => {
+                if self.slots[usize::from(pod)].inner.server.starts == incarnation {
+                    self.plan_load(now, usize::from(pod));
+                }
+            }
             Happening::Admit { pod } => self.with_pod(now, usize::from(pod), |kube, io| kube.admit(now, io)),
             Happening::CheckEnds { pod, life, check, attempt, sight } => {
                 self.with_sidecar(now, usize::from(pod), life, |sidecar, steps| {
                     sidecar.result(now, check, attempt, sight, steps);
                 });
             }
-            Happening::Expire { pod } => self.collect(now, usize::from(pod)),
+            Happening::Expire { pod } => self.look_at_requests(now, usize::from(pod)),
             Happening::FaultBegins { fault } => self.fault_begins(now, usize::from(fault)),
             Happening::FaultEnds { fault } => self.fault_ends(now, usize::from(fault)),
             Happening::Loaded { pod, incarnation } => {
-                let inner = &mut self.slots[usize::from(pod)].inner;
-                if inner.server_starts == incarnation && inner.server.life == Life::Loading && !inner.server.is_hung {
-                    inner.server.life = Life::Serving;
+                let server = &mut self.slots[usize::from(pod)].inner.server;
+                if server.starts == incarnation && server.life == Life::Loading && !server.is_hung() {
+                    server.life = Life::Serving;
                 }
             }
             Happening::Paint => self.paint(now),
@@ -234,6 +352,9 @@ impl<'a> World<'a> {
     }
 
     fn relist(&mut self, now: Time, pod: usize, began: Time) {
+        if self.slots[pod].inner.is_gone {
+            return;
+        }
         if self.slots[pod].kube.awaits_relist() {
             self.with_pod(now, pod, |kube, io| kube.relisted(now, began, io));
         } else {
@@ -244,158 +365,30 @@ impl<'a> World<'a> {
         self.queue.push(begins + takes, Happening::Relist { pod: narrow(pod), began: begins });
     }
 
-    /// Lets the kubelet act on one pod, then carries on what came of it.
-    fn with_pod(&mut self, now: Time, pod: usize, act: impl FnOnce(&mut Pod, &mut Io<'_>)) {
-        let mut agenda = Vec::new();
-        let slot = &mut self.slots[pod];
-        let mut outside =
-            Outside { pod, design: self.design, dependencies: &self.dependencies, inner: &mut slot.inner };
-        act(&mut slot.kube, &mut Io { agenda: &mut agenda, world: &mut outside });
-        for (at, event) in agenda {
-            self.queue.push(at, Happening::Pod { pod: narrow(pod), event });
-        }
-        self.follow_up(now, pod);
-    }
-
-    /// What the kubelet's act changed outside it.
-    fn follow_up(&mut self, now: Time, pod: usize) {
-        if std::mem::take(&mut self.slots[pod].inner.has_server_started) {
-            self.server_started(now, pod);
-        }
-        if let Some(code) = self.slots[pod].inner.server_exit.take() {
-            self.server_exited(now, pod, code);
-        }
-        if std::mem::take(&mut self.slots[pod].inner.has_sidecar_started) {
-            self.sidecar_started(now, pod);
-        }
-        if std::mem::take(&mut self.slots[pod].inner.is_condemned) {
-            self.condemned(now, pod);
-        }
-        if std::mem::take(&mut self.slots[pod].inner.has_endpoint_changed) {
-            let slot = &mut self.slots[pod];
-            let heard = self.knobs.endpoints.draw(&mut slot.rng) + slot.rng.between(Duration::ZERO, PROXY_SYNC);
-            self.queue.push(now + heard, Happening::Routed { pod: narrow(pod) });
-        }
-    }
-
-    // Servers.
-
-    fn server_started(&mut self, now: Time, pod: usize) {
-        self.collect(now, pod);
-        let inner = &mut self.slots[pod].inner;
-        inner.server.start();
-        inner.server_starts += 1;
-        if inner.server_starts > 1 {
-            self.score.restarts += 1;
-            self.slots[pod].is_restarted_since_paint = true;
-            self.note(now, pod, "the server is restarted".to_owned());
-        }
-        self.plan_load(now, pod);
-    }
-
-    /// Loading begins when the dependency it loads from is there.
-    fn plan_load(&mut self, now: Time, pod: usize) {
-        let is_there = |index: usize| self.dependencies[index].illness[pod].is_none();
-        if self.scenario.server.loads_from.is_none_or(is_there) {
-            let incarnation = self.slots[pod].inner.server_starts;
-            let done = now + self.scenario.server.load;
-            self.queue.push(done, Happening::Loaded { pod: narrow(pod), incarnation });
-        }
-    }
-
-    fn server_exited(&mut self, now: Time, pod: usize, code: u8) {
-        self.collect(now, pod);
-        self.slots[pod].inner.server.die(now);
-        self.collect(now, pod);
-        self.detected(now, pod);
-        self.note(now, pod, format!("the server has ended with {code}"));
-    }
-
-    /// The kubelet has decided to kill the server; was there something that a restart mends?
-    fn condemned(&mut self, now: Time, pod: usize) {
-        let is_wanted = self.slots[pod].inner.server.is_hung;
-        self.score.unwanted_restarts += u64::from(!is_wanted);
-        let seen = self.slots[pod].inner.last_failure.clone();
-        let verdict = if is_wanted { "wanted" } else { "nothing that a restart mends" };
-        let why = seen.map_or_else(String::new, |why| format!(" because {why}"));
-        self.note(now, pod, format!("the kubelet kills the server{why} ({verdict})"));
-    }
-
-    fn crash(&mut self, now: Time, pod: usize, code: u8) {
-        self.score.crashes += 1;
-        let server = self.design.server;
-        self.with_pod(now, pod, |kube, io| kube.crash(server, code, now, io));
-    }
-
-    // Sidecars.
-
-    fn sidecar_started(&mut self, now: Time, pod: usize) {
-        let Some(spec) = &self.design.sidecar else { return };
-        let slot = &mut self.slots[pod];
-        slot.inner.sidecar_lives += 1;
-        let life = slot.inner.sidecar_lives;
-        let seed = slot.rng.next_u64();
-        let mut steps = Steps::default();
-        slot.inner.sidecar = Some(Sidecar::new(now, &spec.plan, seed, life, &mut steps));
-        self.follow_sidecar(now, pod, life, steps);
-    }
-
-    fn with_sidecar(&mut self, now: Time, pod: usize, life: u32, act: impl FnOnce(&mut Sidecar, &mut Steps)) {
-        let Some(sidecar) = self.slots[pod].inner.sidecar.as_mut().filter(|sidecar| sidecar.life == life) else {
-            return;
-        };
-        let mut steps = Steps::default();
-        act(sidecar, &mut steps);
-        self.follow_sidecar(now, pod, life, steps);
-    }
-
-    fn follow_sidecar(&mut self, now: Time, pod: usize, life: u32, steps: Steps) {
-        let Some(spec) = &self.design.sidecar else { return };
-        for wanted in steps.attempts {
-            let sight = self.ask(now, pod, spec.checks[wanted.check.index()]);
-            let (ends, sight) = match sight {
-                Sight::Good(took) | Sight::Bad(took) if now + took < wanted.deadline => (now + took, sight),
-                Sight::Nothing | Sight::Refused => (now, sight),
-                Sight::Good(_) | Sight::Bad(_) | Sight::Silence => (wanted.deadline, Sight::Silence),
-            };
-            let (check, attempt) = (wanted.check, wanted.attempt);
-            self.queue.push(ends, Happening::CheckEnds { pod: narrow(pod), life, check, attempt, sight });
-        }
-        if let Some(wake) = steps.wake {
-            self.queue.push(wake, Happening::SidecarWakes { pod: narrow(pod), life });
-        }
-        for (gate, to, reason) in steps.turns {
-            // How a pod first becomes ready is no story.
-            if gate != Gate::Startup && self.rotation.began.is_some() {
-                let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-                self.note(now, pod, format!("/{} turns to {to}{because}", gate.as_str()));
-            }
-            if gate == Gate::Health && to == "fail" {
-                self.slots[pod].inner.last_failure = Some(reason);
-            }
-        }
-    }
-
-    fn ask(&self, now: Time, pod: usize, signal: Signal) -> Sight {
-        outside::ask(signal, now, pod, &self.slots[pod].inner.server, &self.dependencies)
-    }
-
     // Rotation.
 
     fn route(&mut self, now: Time, pod: usize) {
-        let wants = self.slots[pod].inner.is_endpoint_ready;
+        let wants = self.slots[pod].is_endpoint;
         if self.slots[pod].is_routed == wants {
             return;
         }
         self.slots[pod].is_routed = wants;
-        self.routed.clear();
-        self.routed.extend((0..self.slots.len()).filter(|index| self.slots[*index].is_routed).map(narrow));
-        let out = (self.slots.len() - self.routed.len()) as u64;
-        self.rotation.changed(now, out, &mut self.score);
+        if wants {
+            let at = self.routed.partition_point(|routed| usize::from(*routed) < pod);
+            self.routed.insert(at, narrow(pod));
+        } else {
+            self.routed.retain(|routed| usize::from(*routed) != pod);
+        }
+        self.count_rotation(now);
         self.note(now, pod, if wants { "in rotation" } else { "out of rotation" }.to_owned());
         if !wants {
             self.detected(now, pod);
         }
+    }
+
+    fn count_rotation(&mut self, now: Time) {
+        let out = self.fleet.wanted.saturating_sub(self.routed.len()) as u64;
+        self.rotation.changed(now, out, &mut self.score);
     }
 
     fn detected(&mut self, now: Time, pod: usize) {
@@ -417,9 +410,14 @@ impl<'a> World<'a> {
     fn paint(&mut self, now: Time) {
         for (slot, lane) in self.slots.iter_mut().zip(&mut self.score.lanes) {
             let is_restarted = std::mem::take(&mut slot.is_restarted_since_paint);
-            lane.push(match (is_restarted, slot.is_routed, slot.inner.server.life, slot.inner.server.is_hung) {
+            let is_cut = self.nodes[slot.node].is_cut();
+            if slot.inner.is_gone {
+                lane.push(' ');
+                continue;
+            }
+            lane.push(match (is_restarted, slot.is_routed, slot.inner.server.life, slot.inner.server.is_hung()) {
                 (true, ..) => 'R',
-                (_, true, Life::Serving, false) => '=',
+                (_, true, Life::Serving, false) if !is_cut => '=',
                 (_, true, ..) => '!',
                 (_, false, Life::Serving, false) => 'o',
                 (_, false, ..) => '.',
@@ -431,10 +429,13 @@ impl<'a> World<'a> {
 
     /// Whatever is still in flight ends as it will.
     fn finish(&mut self) {
-        let out = (self.slots.len() - self.routed.len()) as u64;
-        self.rotation.changed(self.end, out, &mut self.score);
+        self.count_rotation(self.end);
         for pod in 0..self.slots.len() {
             self.collect(Time::from_nanos(u64::MAX), pod);
+            self.send_away(self.end, pod, End::Timeout);
+            if self.slots[pod].inner.sidecar.as_ref().is_some_and(|sidecar| sidecar.is_broken) {
+                self.score.breaks("a second attempt of a check beside the first");
+            }
         }
         debug_assert!(self.score.is_conserved(), "each request ends once");
     }

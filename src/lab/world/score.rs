@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::server::End;
+use super::ends::End;
 use crate::engine::Time;
 use crate::lab::scenario::Metric;
 
@@ -22,6 +22,17 @@ pub struct Score {
     pub restarts: u64,
     pub unwanted_restarts: u64,
     pub crashes: u64,
+    pub sidecar_restarts: u64,
+    /// Pods made after the first ones.
+    pub pods_made: u64,
+    pub evicted: u64,
+    pub rollouts_failed: u64,
+    /// Of the longest rollout that came to its end.
+    pub rollout_seconds: f64,
+    /// The first invariant that did not hold; none in a world that works.
+    pub broken: Option<&'static str>,
+    #[serde(skip)]
+    duration: Duration,
     pub pods_lost: u64,
     /// Pod-seconds out of rotation once every pod was in.
     pub out_of_rotation_seconds: f64,
@@ -44,7 +55,7 @@ pub struct Note {
 impl Score {
     pub const COLUMNS: usize = 72;
 
-    pub(super) fn new(pods: usize, duration: Duration) -> Self {
+    pub(super) fn new(duration: Duration) -> Self {
         let minutes = usize::try_from(duration.as_secs().div_ceil(60)).unwrap_or(0).max(1);
         Self {
             requests: 0,
@@ -53,12 +64,19 @@ impl Score {
             restarts: 0,
             unwanted_restarts: 0,
             crashes: 0,
+            sidecar_restarts: 0,
+            pods_made: 0,
+            evicted: 0,
+            rollouts_failed: 0,
+            rollout_seconds: 0.0,
+            broken: None,
+            duration,
             pods_lost: 0,
             out_of_rotation_seconds: 0.0,
             detections: Vec::new(),
             events: 0,
             notes: Vec::new(),
-            lanes: vec![String::new(); pods],
+            lanes: Vec::new(),
         }
     }
 
@@ -76,6 +94,26 @@ impl Score {
         if self.notes.len() < NOTES_MAX {
             self.notes.push(Note { at: at.as_millis() as f64 / 1000.0, pod, text });
         }
+    }
+
+    /// What concerns no single pod is told of the first.
+    pub(super) fn note_all(&mut self, at: Duration, text: String) {
+        self.note(at, 0, text);
+    }
+
+    /// A law of the world did not hold.
+    pub(super) fn breaks(&mut self, law: &'static str) {
+        self.broken.get_or_insert(law);
+    }
+
+    /// A lane for one more pod, empty until now.
+    pub(super) fn new_lane(&mut self) {
+        let painted = self.lanes.first().map_or(0, |lane| lane.len());
+        self.lanes.push(" ".repeat(painted));
+    }
+
+    pub(super) fn rollout_ended(&mut self, took: Duration) {
+        self.rollout_seconds = self.rollout_seconds.max(took.as_millis() as f64 / 1000.0);
     }
 
     pub const fn ended(&self, end: End) -> u64 {
@@ -99,12 +137,26 @@ impl Score {
     pub fn metric(&self, metric: Metric) -> f64 {
         match metric {
             Metric::Availability => self.availability(),
+            Metric::Crashes => self.crashes as f64,
+            Metric::Cut => self.ended(End::Cut) as f64,
+            Metric::DetectionSeconds => self.detection_seconds(),
+            Metric::Evicted => self.evicted as f64,
             Metric::Failed => self.failed() as f64,
+            Metric::OutOfRotationSeconds => self.out_of_rotation_seconds,
             Metric::PodsLost => self.pods_lost as f64,
             Metric::Restarts => self.restarts as f64,
+            Metric::RolloutsFailed => self.rollouts_failed as f64,
+            Metric::RolloutSeconds => self.rollout_seconds,
+            Metric::SidecarRestarts => self.sidecar_restarts as f64,
             Metric::UnwantedRestarts => self.unwanted_restarts as f64,
             Metric::WorstMinute => self.worst_minute(),
+            Metric::Wrong => self.ended(End::Wrong) as f64,
         }
+    }
+
+    fn detection_seconds(&self) -> f64 {
+        let never = self.duration.as_secs_f64();
+        self.detections.iter().map(|seen| seen.unwrap_or(never)).fold(0.0, f64::max)
     }
 
     /// Each request that was sent has ended exactly once.

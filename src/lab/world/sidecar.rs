@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::plane::Plane;
 use crate::engine::{
-    Attempt, Changed, CheckId, Engine, Fault, Gate, Input, Outcome, Output, Plan, Sign, Status, Subject, Time,
+    Attempt, BackendId, Changed, CheckId, DrainPhase, Engine, Fault, Gate, Input, Outcome, Output, Passage, Plan,
+    Reading, Sign, Status, Subject, Time, Traffic,
 };
+use crate::lab::scenario::Terms;
 
 /// A running sidecar.
 #[derive(Debug)]
@@ -13,21 +16,41 @@ pub(super) struct Sidecar {
     engine: Engine,
     /// By [`Gate`]: followed from the engine's own transitions.
     gates: [Status; 3],
+    pub(super) passage: Passage,
+    pub(super) plane: Plane,
+    pub(super) drain: DrainPhase,
     /// When the driver was last told to wake up.
     wake: Option<Time>,
     /// Which process this is; events of an earlier one are dropped.
     pub(super) life: u32,
+    /// By check: the attempt in flight.
+    attempts: Vec<Option<Attempt>>,
+    /// The engine wanted a second attempt of a check beside the first.
+    pub(super) is_broken: bool,
 }
 
 /// What an attempt saw.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Sight {
     /// The right answer, after so long.
     Good(Duration),
     /// Another answer.
     Bad(Duration),
-    /// No evidence either way.
-    Nothing,
+    /// The server is busy, or has not loaded: a golden request says nothing.
+    Busy,
+    /// The process is there, and it is this one.
+    Process {
+        number: u32,
+    },
+    /// The server's counter and its CPU time.
+    Read {
+        counter: Option<u64>,
+        cpu: Duration,
+    },
+    /// Its metrics page does not answer; the CPU time is read all the same.
+    Unread {
+        cpu: Duration,
+    },
     Refused,
     /// Nothing at all.
     Silence,
@@ -39,6 +62,7 @@ pub(super) struct Wanted {
     pub(super) check: CheckId,
     pub(super) attempt: Attempt,
     pub(super) deadline: Time,
+    pub(super) timeout: Duration,
 }
 
 /// What the driver has to do after a step.
@@ -49,18 +73,35 @@ pub(super) struct Steps {
     pub(super) wake: Option<Time>,
     /// Gate changes, with the engine's own reason.
     pub(super) turns: Vec<(Gate, &'static str, String)>,
+    /// Requests may pass that could not, or the other way round.
+    pub(super) has_passage_changed: bool,
 }
 
 impl Sidecar {
-    pub(super) fn new(now: Time, plan: &Arc<Plan>, seed: u64, life: u32, steps: &mut Steps) -> Self {
+    pub(super) fn new(now: Time, plan: &Arc<Plan>, terms: Terms, seed: u64, life: u32, steps: &mut Steps) -> Self {
         let engine = Engine::new(now, Arc::clone(plan), seed);
-        let mut sidecar = Self { engine, gates: [Status::Fail, Status::Fail, Status::Pass], wake: None, life };
+        let mut sidecar = Self {
+            engine,
+            gates: [Status::Fail, Status::Fail, Status::Pass],
+            passage: Passage::NotReady,
+            plane: Plane::new(terms),
+            drain: DrainPhase::Serving,
+            wake: None,
+            life,
+            attempts: vec![None; plan.checks.len()],
+            is_broken: false,
+        };
+        sidecar.passage = Passage::of(&sidecar.engine.snapshot());
         sidecar.carry_out(steps);
         sidecar
     }
 
     pub(super) fn passes(&self, gate: Gate) -> bool {
         self.gates[gate as usize] != Status::Fail
+    }
+
+    pub(super) fn wants_traffic(&self) -> bool {
+        self.engine.wants_traffic()
     }
 
     pub(super) fn wake_up(&mut self, now: Time, steps: &mut Steps) {
@@ -70,8 +111,33 @@ impl Sidecar {
         self.carry_out(steps);
     }
 
+    /// As the driver in the pod tells it.
+    pub(super) fn told(&mut self, now: Time, traffic: Traffic, steps: &mut Steps) {
+        self.engine.handle_input(now, Input::Traffic(traffic));
+        self.carry_out(steps);
+    }
+
+    /// The proxy's connect was refused.
+    pub(super) fn refused(&mut self, now: Time, steps: &mut Steps) {
+        self.engine.handle_input(now, Input::Sign { backend: BackendId(0), sign: Sign::Refused });
+        self.carry_out(steps);
+    }
+
+    pub(super) fn begin_drain(&mut self, now: Time, steps: &mut Steps) {
+        self.engine.handle_input(now, Input::Drain);
+        self.carry_out(steps);
+    }
+
+    pub(super) fn in_flight(&mut self, now: Time, requests: u64, steps: &mut Steps) {
+        self.engine.handle_input(now, Input::InFlight { requests });
+        self.carry_out(steps);
+    }
+
     pub(super) fn result(&mut self, now: Time, check: CheckId, attempt: Attempt, sight: Sight, steps: &mut Steps) {
         let outcome = self.outcome(check, sight);
+        if self.attempts[check.index()] == Some(attempt) {
+            self.attempts[check.index()] = None;
+        }
         self.engine.handle_input(now, Input::Result { check, attempt, outcome });
         self.carry_out(steps);
     }
@@ -79,10 +145,30 @@ impl Sidecar {
     fn outcome(&self, check: CheckId, sight: Sight) -> Outcome {
         let plan = &self.engine.plan().checks[check.index()];
         let is_backend = matches!(plan.subject, Subject::Backend(_));
+        let is_golden = plan.kind == "golden";
+        let accuracy = |value: f64| Reading { value: Some(value), ..Reading::default() };
         match sight {
+            Sight::Good(took) if is_golden => Outcome::pass(took).reading(accuracy(1.0)),
             Sight::Good(took) => Outcome::pass(took),
+            Sight::Bad(took) if is_golden => {
+                Outcome::fail(Fault::Answer, "the labelled examples are answered wrong", took).reading(accuracy(0.0))
+            }
             Sight::Bad(took) => Outcome::fail(Fault::Answer, "the answer is not the expected one", took),
-            Sight::Nothing => Outcome::unknown("the lab does not show the engine its traffic yet", Duration::ZERO),
+            Sight::Busy => Outcome::unknown("the model server is busy", Duration::ZERO),
+            Sight::Process { number } => {
+                let outcome = Outcome::pass(Duration::ZERO);
+                let sign = Sign::Process { pid: number, started: u64::from(number) };
+                if plan.kind == "process" { outcome.sign(sign) } else { outcome }
+            }
+            Sight::Read { counter: None, .. } => Outcome::unknown("no metrics page to read", Duration::ZERO),
+            Sight::Read { counter: Some(value), cpu } => {
+                let reading = Reading { value: Some(value as f64), age: Duration::ZERO, cpu: Some(cpu) };
+                Outcome::pass(Duration::ZERO).reading(reading)
+            }
+            Sight::Unread { cpu } => {
+                let reading = Reading { cpu: Some(cpu), ..Reading::default() };
+                Outcome::fail(Fault::Timeout, "the metrics page is silent", plan.timeout).reading(reading)
+            }
             Sight::Refused => {
                 let outcome = Outcome::fail(Fault::Refused, "connection refused", Duration::ZERO);
                 if is_backend { outcome.sign(Sign::Refused) } else { outcome }
@@ -93,12 +179,18 @@ impl Sidecar {
 
     /// The driving contract: every output, then the next time to call.
     fn carry_out(&mut self, steps: &mut Steps) {
+        let mut has_turned = false;
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Start { check, attempt, deadline } => steps.attempts.push(Wanted { check, attempt, deadline }),
+                Output::Start { check, attempt, deadline } => {
+                    let timeout = self.engine.plan().checks[check.index()].timeout;
+                    self.is_broken |= self.attempts[check.index()].replace(attempt).is_some();
+                    steps.attempts.push(Wanted { check, attempt, deadline, timeout });
+                }
                 // A cancelled attempt's result comes all the same, and the engine drops it.
-                Output::Cancel { .. } => {}
+                Output::Cancel { check, .. } => self.attempts[check.index()] = None,
                 Output::Transition(transition) => {
+                    has_turned = true;
                     if let Changed::Gate(gate) = transition.what {
                         self.gates[gate as usize] = match transition.to {
                             "pass" => Status::Pass,
@@ -109,6 +201,13 @@ impl Sidecar {
                     }
                 }
             }
+        }
+        if has_turned {
+            let snapshot = self.engine.snapshot();
+            self.drain = snapshot.drain.phase;
+            let passage = Passage::of(&snapshot);
+            steps.has_passage_changed |= passage != self.passage;
+            self.passage = passage;
         }
         let due = self.engine.poll_timeout();
         if let Some(due) = due.filter(|due| self.wake.is_none_or(|planned| *due < planned)) {

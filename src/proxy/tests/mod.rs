@@ -26,8 +26,8 @@ use tokio::sync::{mpsc, watch};
 use super::*;
 use crate::config;
 use crate::engine::{
-    BackendState, BackendView, DrainView, Ejections, Gate, GateView, InstancePhase, InstanceView, ModelState,
-    ModelView, Snapshot, Status, Time, Why,
+    BackendState, BackendView, DrainPhase, DrainView, Ejections, Gate, GateView, InstancePhase, InstanceView,
+    ModelState, ModelView, Snapshot, Status, Time, Why,
 };
 
 /// Long enough for a busy machine; nothing that works comes near it.

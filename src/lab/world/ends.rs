@@ -1,0 +1,72 @@
+//! How a request ended: a closed list, for scores and reports.
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum End {
+    Ok,
+    /// A 200 with garbage in it.
+    Wrong,
+    /// A stream that had begun broke off.
+    Cut,
+    /// A dependency that it needs did not answer.
+    Dependency,
+    /// The sidecar takes no new requests: the pod ends.
+    Draining,
+    /// Loading: 503 by the server.
+    Loading,
+    /// Nobody in rotation.
+    NoEndpoint,
+    /// The sidecar's readiness gate is closed.
+    NotReady,
+    /// The server's queue is full: 503.
+    Overloaded,
+    /// The sidecar lets no more in, and no more wait.
+    QueueFull,
+    /// It waited at the sidecar for as long as it may.
+    QueueTimeout,
+    /// Nobody listens.
+    Refused,
+    /// The process died with the request in its hands.
+    Reset,
+    /// The client gave up, or the sidecar did.
+    Timeout,
+}
+
+impl End {
+    pub const ALL: [Self; 14] = [
+        Self::Ok,
+        Self::Wrong,
+        Self::Cut,
+        Self::Dependency,
+        Self::Draining,
+        Self::Loading,
+        Self::NoEndpoint,
+        Self::NotReady,
+        Self::Overloaded,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::Refused,
+        Self::Reset,
+        Self::Timeout,
+    ];
+
+    /// The word in reports. Those of the sidecar are the proxy's own.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Wrong => "wrong",
+            Self::Cut => "cut",
+            Self::Dependency => "dependency",
+            Self::Draining => "draining",
+            Self::Loading => "loading",
+            Self::NoEndpoint => "no_endpoint",
+            Self::NotReady => "not_ready",
+            Self::Overloaded => "overloaded",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+        }
+    }
+}

@@ -7,9 +7,11 @@
 pub mod html;
 pub mod kubelet;
 pub mod queue;
+pub mod replay;
 pub mod report;
 pub mod rng;
 pub mod scenario;
 pub mod shipped;
+pub mod sweep;
 pub mod trace;
 pub mod world;

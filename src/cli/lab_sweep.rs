@@ -18,8 +18,8 @@ pub(super) struct Args {
     /// The design to vary; without it the first with a sidecar, or the first
     #[arg(long, value_name = "NAME")]
     design: Option<String>,
-    /// A key and its values: `readinessProbe.periodSeconds=1,5`, `checks.NAME.interval=1s,5s`, `checks.*.KEY`; repeatable.
-    /// Without any: a usual grid
+    /// A key and its values: `readinessProbe.periodSeconds=1,5`, `checks.NAME.interval=1s,5s`, `checks.*.KEY`;
+    /// repeatable. Without any: a usual grid
     #[arg(long, value_name = "KEY=V1,V2")]
     vary: Vec<String>,
     /// The first seed; equal seeds give equal output

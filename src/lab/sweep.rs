@@ -35,7 +35,7 @@ pub struct Sweep {
     pub first_seed: u64,
     pub seeds: u64,
     pub axes: Vec<Axis>,
-    /// Whether the scenario has a fault of a server, so that there is something to detect.
+    /// Whether there was a fault of a server in any run, so that there is something to detect.
     pub has_detection: bool,
     /// The first is the design as written; then the grid, the last axis turning fastest.
     pub points: Vec<Point>,
@@ -59,7 +59,9 @@ pub struct Point {
 pub struct Cost {
     /// From a server's fault to its pod leaving rotation or its process ending; never counts as the whole run.
     pub detection_seconds: f64,
-    /// Faults of a server that nobody noticed, a run.
+    /// Faults of a server, a run.
+    pub faults: f64,
+    /// Of those, noticed by nobody.
     pub undetected: f64,
     /// Restarts that mend nothing, a run.
     pub unwanted_restarts: f64,
@@ -114,8 +116,7 @@ pub fn sweep(
     for (point, cost) in points.iter_mut().zip(costs(scenario, &designs, first_seed, seeds, told)) {
         point.cost = cost;
     }
-    let has_detection =
-        scenario.faults.iter().any(|fault| matches!(fault.what, super::scenario::FaultKind::Server { .. }));
+    let has_detection = points.iter().filter_map(|point| point.cost).any(|cost| cost.faults > 0.0);
     let front = front::of(&points);
     let proposal = front::propose(&points, &front, &axes, has_detection);
     let (title, design) = (scenario.title.clone(), base.name.clone());
@@ -149,9 +150,9 @@ fn costs(
     let results: Mutex<Vec<(usize, Cost)>> = Mutex::new(Vec::with_capacity(jobs.len()));
     let work = || {
         let mut own = Vec::new();
-        while let Some((job, (index, seed))) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|job| Some((job, jobs.get(job)?)))
-        {
+        loop {
+            let job = next.fetch_add(1, Ordering::Relaxed);
+            let Some((index, seed)) = jobs.get(job) else { break };
             if let Some(design) = &designs[*index] {
                 own.push((job, cost_of_run(scenario, design, *seed)));
             }
@@ -183,6 +184,7 @@ fn cost_of_run(scenario: &Scenario, design: &Design, seed: u64) -> Cost {
     let seen: f64 = score.detections.iter().map(|seconds| seconds.unwrap_or(never)).sum();
     Cost {
         detection_seconds: seen / score.detections.len().max(1) as f64,
+        faults: score.detections.len() as f64,
         undetected: score.detections.iter().filter(|seconds| seconds.is_none()).count() as f64,
         unwanted_restarts: score.unwanted_restarts as f64,
         lost: score.failed() as f64,
@@ -193,6 +195,7 @@ impl Cost {
     fn plus(self, other: Self) -> Self {
         Self {
             detection_seconds: self.detection_seconds + other.detection_seconds,
+            faults: self.faults + other.faults,
             undetected: self.undetected + other.undetected,
             unwanted_restarts: self.unwanted_restarts + other.unwanted_restarts,
             lost: self.lost + other.lost,
@@ -202,6 +205,7 @@ impl Cost {
     fn over(self, runs: f64) -> Self {
         Self {
             detection_seconds: self.detection_seconds / runs,
+            faults: self.faults / runs,
             undetected: self.undetected / runs,
             unwanted_restarts: self.unwanted_restarts / runs,
             lost: self.lost / runs,

@@ -110,6 +110,10 @@ pub(super) fn name(point: &Point, axes: &[Axis]) -> String {
 }
 
 impl Sweep {
+    pub(super) const fn last_seed(&self) -> u64 {
+        self.first_seed.saturating_add(self.seeds - 1)
+    }
+
     /// What a point is called.
     pub fn name(&self, point: &Point) -> String {
         name(point, &self.axes)
@@ -117,13 +121,7 @@ impl Sweep {
 
     /// For a terminal: the front, the design as written, what was refused, the proposal.
     pub fn text(&self) -> String {
-        let mut out = format!(
-            "{}\n{} on seeds {}-{}",
-            self.title,
-            self.design,
-            self.first_seed,
-            self.first_seed + (self.seeds - 1)
-        );
+        let mut out = format!("{}\n{} on seeds {}-{}", self.title, self.design, self.first_seed, self.last_seed());
         let refused = self.points.iter().filter(|point| point.refused.is_some()).count();
         // Writing to a string cannot fail.
         let _ = write!(out, ": {} points, {} of them on the front", self.points.len(), self.front.len());

@@ -10,7 +10,9 @@ const HEIGHT: f64 = 320.0;
 const MARGIN: f64 = 48.0;
 const OWN_STYLE: &str = "
 svg.plot { height: auto; } svg text { fill: var(--dim); font: 12px system-ui, sans-serif; }
-td.name { text-align: left; white-space: normal; min-width: 16rem; } tr.take { font-weight: 600; }
+td.name { text-align: left; white-space: normal; min-width: 8rem; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { svg text { font-size: 22px; } th, td { padding: .4rem .35rem; } } 
+tr.take { font-weight: 600; }
 .lead { font-size: 1.05rem; }
 ";
 
@@ -25,11 +27,11 @@ pub fn page(sweep: &Sweep) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "<p class=\"dim\">{}: {} points on {} seeds from {}, means over the seeds.</p>",
+        "<p class=\"dim\">{}: {} points, seeds {} to {}, means over the seeds.</p>",
         escape(&sweep.design),
         sweep.points.len(),
-        sweep.seeds,
-        sweep.first_seed
+        sweep.first_seed,
+        sweep.last_seed()
     );
     if let Some(proposal) = &sweep.proposal {
         let _ = writeln!(out, "<p class=\"lead\">{}</p>", escape(&proposal.reason));
@@ -83,7 +85,8 @@ fn plot(out: &mut String, sweep: &Sweep) {
     }
     out.push_str(
         "</svg><p class=\"key\"><span><i style=\"background:var(--up)\"></i>no unwanted restart</span>\
-         <span><i style=\"background:var(--lie)\"></i>unwanted restarts</span><span>large: proposed; faint: beaten</span>\
+         <span><i style=\"background:var(--lie)\"></i>unwanted restarts</span>\
+         <span>large: proposed; faint: beaten</span>\
          </p></div>\n",
     );
 }
@@ -102,7 +105,8 @@ fn table(out: &mut String, sweep: &Sweep) {
         let beaten = if written == Some(index) { " (beaten)" } else { "" };
         let _ = writeln!(
             out,
-            "<tr{class}><td class=\"name\">{}{beaten}</td><td>{detected}</td><td>{:.1}</td><td>{:.1}</td><td>{:.0}</td></tr>",
+            "<tr{class}><td class=\"name\">{}{beaten}</td><td>{detected}</td><td>{:.1}</td>\
+             <td>{:.1}</td><td>{:.0}</td></tr>",
             escape(&sweep.name(&sweep.points[index])),
             cost.undetected,
             cost.unwanted_restarts,

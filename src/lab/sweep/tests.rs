@@ -112,7 +112,13 @@ fn a_point_is_on_the_front_unless_another_beats_it() {
     let cost = |seconds: f64, unwanted: f64, lost: f64| Point {
         values: vec![String::new()],
         refused: None,
-        cost: Some(Cost { detection_seconds: seconds, undetected: 0.0, unwanted_restarts: unwanted, lost }),
+        cost: Some(Cost {
+            detection_seconds: seconds,
+            faults: 1.0,
+            undetected: 0.0,
+            unwanted_restarts: unwanted,
+            lost,
+        }),
     };
     let points = [cost(9.0, 0.0, 100.0), cost(3.0, 2.0, 90.0), cost(9.0, 0.0, 101.0), cost(5.0, 0.0, 103.0)];
     let front = front::of(&points);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Answer, Failure, Outcome};
+use super::{Answer, Failure, Outcome, lab_replay, lab_sweep};
 use crate::lab::scenario::Scenario;
 use crate::lab::shipped::{self, SHIPPED, Shipped};
 use crate::lab::trace::{self, TraceFile};
@@ -30,6 +30,10 @@ enum Command {
     Fuzz(FuzzArgs),
     /// Simulate the pod of a recorded trace and print its rows as JSON
     Trace(TraceArgs),
+    /// What another configuration would have made of a recording of `run --record`
+    Replay(lab_replay::Args),
+    /// Vary the numbers of one design over a grid: what each choice costs, and which to take
+    Sweep(lab_sweep::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,6 +86,8 @@ pub(super) fn run(args: Args) -> Outcome {
         Command::Show { name } => show(&name),
         Command::Fuzz(args) => look_for_broken_laws(&args),
         Command::Trace(args) => trace(&args),
+        Command::Replay(args) => lab_replay::run(&args),
+        Command::Sweep(args) => lab_sweep::run(&args),
     }
 }
 
@@ -113,7 +119,7 @@ fn run_scenario(args: &RunArgs) -> Outcome {
     Ok(if report.holds() { Answer::Yes } else { Answer::No })
 }
 
-fn load(name: &str) -> Result<Scenario, Failure> {
+pub(super) fn load(name: &str) -> Result<Scenario, Failure> {
     if let Some(shipped) = Shipped::find(name) {
         return Scenario::parse(shipped.text, &shipped::read).map_err(|error| Failure::new(format!("{name}: {error}")));
     }
@@ -183,10 +189,10 @@ fn trace(args: &TraceArgs) -> Outcome {
     Ok(Answer::Yes)
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }

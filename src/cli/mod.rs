@@ -10,6 +10,8 @@ mod completions;
 mod demo;
 mod drain;
 mod lab;
+mod lab_replay;
+mod lab_sweep;
 mod lint;
 mod presets;
 mod run;

@@ -31,6 +31,10 @@ pub(super) struct Args {
     /// A filter such as `info` or `probegate=debug`, instead of log.level
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+
+    /// Record what the verdicts rest on, bounded and without secrets, for `lab replay`; instead of report.trace
+    #[arg(long, value_name = "FILE")]
+    record: Option<String>,
 }
 
 pub(super) fn run(args: Args) -> Outcome {
@@ -40,6 +44,7 @@ pub(super) fn run(args: Args) -> Outcome {
         listen_admin: args.listen_admin,
         log_format: args.log_format,
         log_level: args.log_level,
+        record: args.record,
         ..Overrides::from_process()
     };
     let (config, source) = Source::open(&args.config, &overrides).map_err(Failure::new)?;

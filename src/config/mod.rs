@@ -52,6 +52,8 @@ pub struct Overrides {
     pub log_format: Option<String>,
     /// `--log-level`
     pub log_level: Option<String>,
+    /// `--record`
+    pub record: Option<String>,
 }
 
 impl Overrides {
@@ -69,6 +71,7 @@ impl Overrides {
             ("--listen-admin", ["listen", "admin"], &self.listen_admin),
             ("--log-format", ["log", "format"], &self.log_format),
             ("--log-level", ["log", "level"], &self.log_level),
+            ("--record", ["report", "trace"], &self.record),
         ]
         .into_iter()
         .filter_map(|(name, key, text)| Some(Given { path: path(key), name: name.to_owned(), text: text.clone()? }))

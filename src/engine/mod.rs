@@ -81,7 +81,7 @@ pub use snapshot::{
     Status, Transition, Why,
 };
 pub use time::Time;
-pub use trace::{Event, Trace, TraceError};
+pub use trace::{Event, Told, Trace, TraceError};
 pub use traffic::{Reading, Traffic};
 
 /// Identifies one attempt of one check. Never reused within a check's life, reloads included.

@@ -363,6 +363,13 @@ impl CheckPlan {
 }
 
 impl Plan {
+    /// Tells plans apart, for equal versions of this program: a recording names the plan it was made with by it.
+    pub fn fingerprint(&self) -> u64 {
+        // FNV-1a: equal on every machine, which the standard library's hashers do not promise.
+        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        format!("{self:?}").bytes().fold(0xcbf2_9ce4_8422_2325, mix)
+    }
+
     /// Says what is wrong with a plan, if anything is: the engine relies on all of it.
     pub fn validate(&self) -> Result<(), String> {
         let check_exists = |id: CheckId| id.index() < self.checks.len();

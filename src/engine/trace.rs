@@ -2,7 +2,8 @@
 //!
 //! One line an event: nanoseconds, a word, fields, separated by tabs. Texts are escaped, so a line is a
 //! line. No secrets are in it, for none are in inputs. A reload is recorded as such; its plan is not, so a
-//! replay brings its own plans, in order: the same ones, or those of another design.
+//! replay brings its own plans, in order: the same ones, or those of another design. What the engine told people
+//! stands beside the events, to be held against a replay.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::plan::{BackendId, CheckId, Plan};
 use super::snapshot::Forced;
 use super::time::Time;
 use super::traffic::{Reading, Traffic};
-use super::{Attempt, Engine, Input, Output};
+use super::{Attempt, Changed, Engine, Input, Output, Transition};
 
 /// The first line of a recording.
 const HEADER: &str = "probegate-trace 1";
@@ -29,13 +30,58 @@ pub enum Event {
     Reload,
 }
 
-/// A recording: the seed, the names of the checks (so that another plan can be told apart), the events.
+/// A recording: the seed, what the plan was about (so that another plan can be told apart), the events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
     pub seed: u64,
     pub started: Time,
+    /// [`Plan::fingerprint`]; none in a recording that does not tell.
+    pub fingerprint: Option<u64>,
     pub checks: Vec<String>,
+    /// Of the checks, in their order; empty in a recording that does not tell.
+    pub kinds: Vec<String>,
+    /// The upstream addresses; empty in a recording that does not tell.
+    pub backends: Vec<String>,
     pub events: Vec<(Time, Event)>,
+    /// The transitions that the engine put out; empty in a recording that does not tell.
+    pub told: Vec<Told>,
+}
+
+/// A transition as it was recorded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Told {
+    pub at: Time,
+    /// `gate`, `check`, `instance`, `upstream`, `drain`, `doubt`, `hand`.
+    pub about: String,
+    /// Of the gate, the check, the instance or the upstream; otherwise empty.
+    pub name: String,
+    pub from: String,
+    pub to: String,
+    pub reason: String,
+}
+
+impl From<&Transition> for Told {
+    fn from(transition: &Transition) -> Self {
+        let (about, name) = match &transition.what {
+            Changed::Gate(gate) => ("gate", gate.as_str().to_owned()),
+            Changed::Check(name) => ("check", name.clone()),
+            Changed::Instance(number) => ("instance", number.to_string()),
+            Changed::Upstream(address) => ("upstream", address.clone()),
+            Changed::Drain => ("drain", String::new()),
+            Changed::Doubt => ("doubt", String::new()),
+            Changed::Hand => ("hand", String::new()),
+        };
+        let [from, to] = [transition.from, transition.to].map(str::to_owned);
+        Self { at: transition.at, about: about.to_owned(), name, from, to, reason: transition.reason.clone() }
+    }
+}
+
+impl Told {
+    /// One line with its line break, to be appended to a recording as things happen.
+    pub fn to_line(&self) -> String {
+        let words = [&self.about, &self.name, &self.from, &self.to, &self.reason].map(|word| escape(word));
+        format!("{}\ttold\t{}\n", self.at.as_nanos(), words.join("\t"))
+    }
 }
 
 /// Why a text is no trace: which line, and what is wrong with it.
@@ -56,8 +102,16 @@ impl std::error::Error for TraceError {}
 
 impl Trace {
     pub fn new(seed: u64, started: Time, plan: &Plan) -> Self {
-        let checks = plan.checks.iter().map(|check| check.name.clone()).collect();
-        Self { seed, started, checks, events: Vec::new() }
+        Self {
+            seed,
+            started,
+            fingerprint: Some(plan.fingerprint()),
+            checks: plan.checks.iter().map(|check| check.name.clone()).collect(),
+            kinds: plan.checks.iter().map(|check| check.kind.to_owned()).collect(),
+            backends: plan.backends.iter().map(|backend| backend.address.clone()).collect(),
+            events: Vec::new(),
+            told: Vec::new(),
+        }
     }
 
     /// Runs the recording through a new engine: what it put out, and when. `plans` holds the first plan and
@@ -91,11 +145,21 @@ impl Trace {
     /// As text, header included.
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\nseed\t{}\nstarted\t{}\n", self.seed, self.started.as_nanos());
-        for name in &self.checks {
-            let _ = writeln!(text, "check\t{}", escape(name));
+        if let Some(fingerprint) = self.fingerprint {
+            let _ = writeln!(text, "plan\t{fingerprint:016x}");
+        }
+        for (index, name) in self.checks.iter().enumerate() {
+            let kind = self.kinds.get(index).map_or_else(String::new, |kind| format!("\t{}", escape(kind)));
+            let _ = writeln!(text, "check\t{}{kind}", escape(name));
+        }
+        for address in &self.backends {
+            let _ = writeln!(text, "backend\t{}", escape(address));
         }
         for (at, event) in &self.events {
             text.push_str(&event.to_line(*at));
+        }
+        for told in &self.told {
+            text.push_str(&told.to_line());
         }
         text
     }
@@ -106,7 +170,16 @@ impl Trace {
         if lines.next().map(|(_, line)| line) != Some(HEADER) {
             return Err(TraceError { line: 1, problem: format!("expected `{HEADER}`") });
         }
-        let mut trace = Self { seed: 0, started: Time::ZERO, checks: Vec::new(), events: Vec::new() };
+        let mut trace = Self {
+            seed: 0,
+            started: Time::ZERO,
+            fingerprint: None,
+            checks: Vec::new(),
+            kinds: Vec::new(),
+            backends: Vec::new(),
+            events: Vec::new(),
+            told: Vec::new(),
+        };
         for (index, line) in lines {
             let fields: Vec<&str> = line.split('\t').collect();
             trace.take_line(&fields).map_err(|problem| TraceError { line: index + 1, problem })?;
@@ -118,7 +191,24 @@ impl Trace {
         match fields {
             ["seed", seed] => self.seed = number(seed)?,
             ["started", at] => self.started = Time::from_nanos(number(at)?),
+            ["plan", fingerprint] => {
+                let read = u64::from_str_radix(fingerprint, 16);
+                self.fingerprint = Some(read.map_err(|_| format!("no such plan: `{fingerprint}`"))?);
+            }
             ["check", name] => self.checks.push(unescape(name)?),
+            ["check", name, kind] => {
+                self.checks.push(unescape(name)?);
+                self.kinds.push(unescape(kind)?);
+            }
+            ["backend", address] => self.backends.push(unescape(address)?),
+            [at, "told", about, name, from, to, reason] => self.told.push(Told {
+                at: Time::from_nanos(number(at)?),
+                about: unescape(about)?,
+                name: unescape(name)?,
+                from: unescape(from)?,
+                to: unescape(to)?,
+                reason: unescape(reason)?,
+            }),
             [at, rest @ ..] => self.events.push((Time::from_nanos(number(at)?), Event::from_fields(rest)?)),
             [] => return Err("an empty line".to_owned()),
         }

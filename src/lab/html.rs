@@ -7,7 +7,7 @@ use super::report::{DesignReport, Interval, Report};
 /// Notes shown for each design.
 const NOTES: usize = 60;
 
-const STYLE: &str = "
+pub(super) const STYLE: &str = "
 :root { color-scheme: light dark; --bg: #fff; --fg: #1b1f24; --dim: #5b6470; --line: #d8dde3; --card: #f6f8fa;
   --up: #2f9e63; --lie: #d9480f; --idle: #8fa3b8; --down: #d3d9df; --again: #7048e8; }
 @media (prefers-color-scheme: dark) { :root { --bg: #12161b; --fg: #e6eaef; --dim: #98a3b0; --line: #2d353e;
@@ -182,7 +182,7 @@ fn story(out: &mut String, design: &DesignReport) {
     out.push_str("</ol></details>\n");
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -280,6 +280,9 @@ impl<W: World> Driver<W> {
                 }
                 Output::Cancel { attempt, .. } => self.attempts.cancel(attempt),
                 Output::Transition(transition) => {
+                    if let Some(recording) = &mut self.recording {
+                        recording.told(&transition);
+                    }
                     self.report_if_hang(&transition);
                     self.shown.urgent |= match &transition.what {
                         Changed::Check(name) => self.doors.contains(name),

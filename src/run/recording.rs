@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 
-use crate::engine::{Event, Input, Plan, Time, Trace};
+use crate::engine::{Event, Input, Plan, Time, Told, Trace, Transition};
 use crate::limits;
 
 /// The engine's end.
@@ -48,6 +48,13 @@ impl Recording {
     pub(super) fn timeout(&mut self, at: Time) {
         if !self.ended {
             self.push(Event::Timeout.to_line(at));
+        }
+    }
+
+    /// The engine has told people this.
+    pub(super) fn told(&mut self, transition: &Transition) {
+        if !self.ended {
+            self.push(Told::from(transition).to_line());
         }
     }
 

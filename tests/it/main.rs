@@ -20,6 +20,7 @@ mod redis;
 #[path = "../../src/testkit/redis.rs"]
 mod redis_server;
 mod reload;
+mod replay;
 mod restart;
 mod secrets;
 mod sidecar;

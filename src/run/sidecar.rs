@@ -16,7 +16,7 @@ use crate::checks::Collectors;
 use crate::clock::Clock;
 use crate::config::{self, Config, Kind};
 use crate::control::Refusal;
-use crate::engine::{CheckId, Ends, Plan, Snapshot, Traffic};
+use crate::engine::{CheckId, Ends, Origins, Plan, Snapshot, Traffic};
 use crate::proxy::{Counters, Shared};
 
 /// What runs now.
@@ -77,6 +77,10 @@ impl World for Sidecar {
 
     fn ends(&self) -> Vec<Ends> {
         self.traffic.ends()
+    }
+
+    fn origins(&self) -> Origins {
+        self.counters.origins()
     }
 
     fn report_hang(&self, hang: &Hang<'_>) {

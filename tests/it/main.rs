@@ -6,6 +6,7 @@
 mod answers;
 mod clients;
 mod commands;
+mod doubt;
 mod drain;
 mod guarded;
 mod lifecycle;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::certificates::Certificates;
 use super::driver::{Attempting, World};
-use super::hang::Hang;
+use super::hang::{Hang, Shelf};
 use super::logging::Logging;
 use super::upstream::Resolved;
 use crate::answers::{MetricsHandle, ProbeAnswers};
@@ -33,6 +33,7 @@ pub(super) struct Sidecar {
     pub(super) board: SharedBoard,
     pub(super) drain_max: DrainMax,
     pub(super) certificates: Arc<Certificates>,
+    pub(super) shelf: Shelf,
 }
 
 /// Where the notify socket finds the board, which stays the same one over reloads.
@@ -88,7 +89,8 @@ impl World for Sidecar {
             Some(Kind::Progress(progress)) => progress.process.as_ref().map(|(select, _)| select),
             _ => None,
         };
-        hang.write(&self.counters.flights(), process, self.clock, self.config.report_file.as_deref());
+        let file = self.config.report_file.as_deref();
+        hang.write(&self.counters.flights(), process, self.clock, file, &self.shelf);
     }
 
     fn heartbeat(&self, check: &str, status: &str) -> Result<CheckId, Refusal> {

@@ -24,6 +24,7 @@ mod reload;
 mod restart;
 mod secrets;
 mod sidecar;
+mod silence;
 mod stand_in;
 mod tls;
 mod until;

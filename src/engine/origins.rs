@@ -32,13 +32,16 @@ impl Default for Origins {
     }
 }
 
+/// What ended: share, good, bad.
+type News = Vec<(usize, u64, u64)>;
+
 /// What one `outcomes` check remembers of the origins.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Suspects {
     /// The counts as last told.
     seen: Option<Box<Origins>>,
-    /// What ended in each step of the window, oldest first: share, good, bad.
-    ends: VecDeque<(Time, Vec<(usize, u64, u64)>)>,
+    /// By step of the window, oldest first: when it began.
+    ends: VecDeque<(Time, News)>,
     /// One bit for each share that something good has come from since the present model server began.
     once_good: u64,
 }
@@ -71,7 +74,7 @@ impl Suspects {
     }
 
     /// What ended since the last sample. Counts that went back begin anew.
-    fn news(&mut self, origins: &Origins) -> Vec<(usize, u64, u64)> {
+    fn news(&mut self, origins: &Origins) -> News {
         let Some(seen) = &mut self.seen else {
             self.seen = Some(Box::new(origins.clone()));
             return Vec::new();

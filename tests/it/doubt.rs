@@ -53,7 +53,7 @@ fn a_sidecar_that_was_stopped_and_goes_on_condemns_nobody() {
     until("it trusts itself again", || sidecar.report()["doubt"].is_null().then_some(()));
     assert_eq!(sidecar.probe("/health").status, 200);
     assert_eq!(sidecar.probe("/ready").status, 200);
-    assert_eq!(verdicts(&sidecar), [String::new(); 0]);
+    assert_eq!(verdicts(&sidecar), Vec::<String>::new());
 }
 
 /// Lets time itself pass: what is waited for is that nothing happens.
@@ -130,7 +130,7 @@ fn a_sidecar_that_its_cgroup_throttles_doubts_itself_and_condemns_nobody() {
     group.allow(1_000_000).expect("a quota as before");
     until("it trusts itself again", || sidecar.report()["doubt"].is_null().then_some(()));
     assert_eq!(sidecar.probe("/health").status, 200);
-    assert_eq!(verdicts(&sidecar), [String::new(); 0], "{}", sidecar.log_text());
+    assert_eq!(verdicts(&sidecar), Vec::<String>::new(), "{}", sidecar.log_text());
 }
 
 /// Seizes one thread, stops it, says so, and lets it go when its input ends.
@@ -206,5 +206,5 @@ fn a_worker_that_stops_turning_fails_self_within_five_seconds_and_condemns_nobod
     sidecar.until("/self", 200);
     assert_eq!(wire::get(sidecar.traffic(), "/health").status, 200);
     assert_eq!(sidecar.probe("/health").status, 200);
-    assert_eq!(verdicts(&sidecar), [String::new(); 0]);
+    assert_eq!(verdicts(&sidecar), Vec::<String>::new());
 }

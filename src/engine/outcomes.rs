@@ -1,8 +1,8 @@
 //! Whether the answers are good: a server that answers, and whose every answer is a failure.
 //!
 //! Owns one `outcomes` check: a window of ends, a floor of requests below which nothing is said, and the way
-//! back. What may be one caller's bad input is no verdict: see [`super::origins`]. After a verdict and a pause the check lets single trial requests decide (half-open), and each trial
-//! that fails doubles the next pause.
+//! back. What may be one caller's bad input is no verdict: see [`super::origins`]. After a verdict and a pause
+//! the check lets single trial requests decide (half-open), and each trial that fails doubles the next pause.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! The hang report: what was known when a hang was found, written before a restart destroys the evidence.
 //!
-//! Owns the form of the report, the log lines, the file (the termination-message path or one on a shared
-//! volume), and the last report, which the ring keeps over the sidecar's own restart. It takes what `/proc` shows as far as it may be read, and never waits for the model server.
+//! Owns the form of the report, the log lines, the file (the termination-message path or one on a shared volume),
+//! and the last report, which the ring keeps over the sidecar's own restart. It takes what `/proc` shows as far
+//! as it may be read, and never waits for the model server.
 
 use std::fmt::Write as _;
 use std::fs;

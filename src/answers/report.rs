@@ -40,6 +40,9 @@ pub struct Report {
     pub config: Configuration,
     /// Which of the sidecar's own parts is stuck; none if all are well.
     pub stuck: Option<String>,
+    /// The last hang that was found, that of an earlier run included where a ring keeps it.
+    #[serde(default)]
+    pub hang: Option<HangReport>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -208,6 +211,19 @@ pub struct Change {
     pub before_restart: bool,
 }
 
+/// What was known when a hang was found: the whole report, as it went to the log.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct HangReport {
+    pub at: String,
+    /// Which `progress` check found it.
+    pub check: String,
+    /// Lines: the reason, requests in flight, the counter's readings, threads.
+    pub hang: String,
+    /// It was found before the sidecar's own restart.
+    #[serde(default)]
+    pub before_restart: bool,
+}
+
 /// The proxied traffic, summed over all workers since the start.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Traffic {
@@ -245,6 +261,11 @@ pub trait Surroundings: Send + Sync {
     /// Transitions from before the sidecar's own restart, oldest first.
     fn earlier(&self) -> Vec<Change> {
         Vec::new()
+    }
+
+    /// The last hang report.
+    fn hang(&self) -> Option<HangReport> {
+        None
     }
 }
 
@@ -307,6 +328,7 @@ impl Report {
             traffic: around.traffic(),
             config: around.configuration(),
             stuck: around.stuck(),
+            hang: around.hang(),
         }
     }
 }

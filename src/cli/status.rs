@@ -94,6 +94,7 @@ impl View<'_> {
         self.section(&mut out, "Checks", self.checks());
         self.section(&mut out, "Upstream", self.upstreams());
         self.section(&mut out, "Recently", self.changes());
+        self.section(&mut out, "Last hang", self.hang());
         out
     }
 
@@ -249,6 +250,16 @@ impl View<'_> {
         let history = &self.report.history;
         let recent = &history[history.len().saturating_sub(CHANGES_SHOWN)..];
         let rows: Vec<Vec<Cell>> = recent.iter().rev().map(|change| self.change(change)).collect();
+        terminal::table(&rows, 2, self.width, self.paint)
+    }
+
+    /// The report as it was written, after when and by which check.
+    fn hang(&self) -> String {
+        let Some(report) = &self.report.hang else { return String::new() };
+        let earlier = if report.before_restart { ", before the restart" } else { "" };
+        let found = format!("found by {} {} ago{earlier}", report.check, self.ago(&report.at));
+        let lines = std::iter::once(found.as_str()).chain(report.hang.lines());
+        let rows: Vec<Vec<Cell>> = lines.map(|line| vec![(line.to_owned(), Tone::Plain)]).collect();
         terminal::table(&rows, 2, self.width, self.paint)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::check::Check;
 use super::evidence::{Fault, Outcome, Verdict};
+use super::origins::Origins;
 use super::outcomes::Outcomes;
 use super::plan::{CheckId, CheckPlan, Plan, TrafficRule};
 use super::snapshot::{Changed, CheckState};
@@ -65,8 +66,9 @@ impl Engine {
                 }
                 (Watch::Outcomes(outcomes), TrafficRule::Outcomes(plan)) => {
                     let traffic = self.flow.latest();
-                    let judged = outcomes.judge(now, plan, traffic, check_plan.success_threshold);
-                    check.judged(now, judged.down, judged.trial, judged.trial, judged.reason);
+                    let origins = self.origins.as_deref();
+                    let judged = outcomes.judge(now, plan, traffic, origins, check_plan.success_threshold);
+                    check.judged(now, judged.down, judged.trial || judged.withheld, judged.trial, judged.reason);
                 }
                 // A check of another kind is another check, and starts with nothing.
                 (watch, rule) => *watch = Watch::of(rule),
@@ -160,6 +162,16 @@ impl Engine {
     /// Whether any check is judged by the traffic or waits for it to rest.
     pub fn wants_traffic(&self) -> bool {
         !self.ruled.is_empty() || self.plan.checks.iter().any(|check| check.only_when_idle.is_some())
+    }
+
+    /// Whether a check asks who failed.
+    pub fn wants_origins(&self) -> bool {
+        self.plan.checks.iter().any(|check| matches!(check.rule, Some(TrafficRule::Outcomes(_))))
+    }
+
+    /// The origins as last told.
+    pub fn origins(&self) -> Option<&Origins> {
+        self.origins.as_deref()
     }
 
     fn stall(&self, id: CheckId) -> Option<&Stall> {

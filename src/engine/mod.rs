@@ -31,6 +31,7 @@ mod history;
 mod instance;
 mod intake;
 mod model;
+mod origins;
 mod outcomes;
 mod passage;
 mod passive;
@@ -68,6 +69,7 @@ use crate::limits::{FIRST_ATTEMPTS, FIRST_ATTEMPTS_EVERY};
 pub use ends::{Ends, Failure};
 pub use evidence::{Fault, Outcome, Sign, Verdict};
 pub use model::{ModelState, ModelView};
+pub use origins::Origins;
 pub use passage::Passage;
 pub use passive::Ejections;
 pub use plan::{
@@ -110,6 +112,9 @@ pub enum Input {
     /// How requests to each upstream address ended, in the order of the plan's backends; told a few times a
     /// second where [`Engine::wants_ends`].
     Ends(Vec<Ends>),
+    /// How requests ended by their origin; told before the traffic where [`Engine::wants_origins`], and not
+    /// again while nothing in it has changed.
+    Origins(Box<Origins>),
     /// The process is (or is no longer) being kept from its CPU by its cgroup.
     Throttled { on: bool },
     /// A new plan. Checks of the same name and kind keep their state and history.
@@ -144,6 +149,7 @@ pub struct Engine {
     doubt: Doubt,
     ledger: Ledger,
     flow: Flow,
+    origins: Option<Box<Origins>>,
     /// The checks that are judged by the traffic.
     ruled: Vec<CheckId>,
     /// `/health` stands condemned, counted once for as long as that lasts.
@@ -187,6 +193,7 @@ impl Engine {
             doubt: Doubt::default(),
             ledger: Ledger::default(),
             flow: Flow::default(),
+            origins: None,
             ruled: flow::ruled(&plan),
             condemned: false,
             drain: Drain::new(),
@@ -227,6 +234,7 @@ impl Engine {
             }
             Input::Traffic(sample) => self.take_traffic(sample),
             Input::Ends(samples) => self.take_ends(&samples),
+            Input::Origins(sample) => self.origins = Some(sample),
             Input::Throttled { on } => self.doubt.throttled(on),
             Input::Reload { plan } => self.reload(plan),
         }

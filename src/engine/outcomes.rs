@@ -1,12 +1,13 @@
 //! Whether the answers are good: a server that answers, and whose every answer is a failure.
 //!
 //! Owns one `outcomes` check: a window of ends, a floor of requests below which nothing is said, and the way
-//! back. After a verdict and a pause the check lets single trial requests decide (half-open), and each trial
-//! that fails doubles the next pause.
+//! back. What may be one caller's bad input is no verdict: see [`super::origins`]. After a verdict and a pause
+//! the check lets single trial requests decide (half-open), and each trial that fails doubles the next pause.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::origins::{Origins, Suspects};
 use super::plan::OutcomesPlan;
 use super::time::Time;
 use super::traffic::Traffic;
@@ -25,6 +26,9 @@ pub(super) struct Outcomes {
     breaker: Breaker,
     /// Trials in a row that failed.
     failed_trials: u32,
+    suspects: Suspects,
+    /// What keeps it from a verdict.
+    objection: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -48,17 +52,36 @@ pub(super) struct Judged {
     pub(super) down: bool,
     /// One request at a time may pass.
     pub(super) trial: bool,
+    /// Too few end well, and something speaks against a verdict.
+    pub(super) withheld: bool,
     pub(super) reason: String,
 }
 
 impl Outcomes {
-    /// Judges at `now`, after a sample. `successes`: so many good trials end the trial.
-    pub(super) fn judge(&mut self, now: Time, plan: &OutcomesPlan, traffic: &Traffic, successes: u32) -> Judged {
+    /// Judges at `now`, after a sample. `successes`: so many good trials end the trial. Where the origins of
+    /// requests are not told, nothing can be objected.
+    pub(super) fn judge(
+        &mut self,
+        now: Time,
+        plan: &OutcomesPlan,
+        traffic: &Traffic,
+        origins: Option<&Origins>,
+        successes: u32,
+    ) -> Judged {
         let (good, bad) = self.news(traffic);
+        if let Some(origins) = origins {
+            let closed = matches!(self.breaker, Breaker::Closed);
+            self.suspects.told(now, plan.window, plan.window / STEPS, origins, closed);
+        }
+        self.objection = None;
         match &mut self.breaker {
             Breaker::Closed => {
                 self.note(now, plan, good, bad);
                 if let Some(reason) = self.complaint(plan) {
+                    self.objection = self.suspects.objection(plan).map(|why| format!("{reason}, but {why}"));
+                    if self.objection.is_some() {
+                        return self.shown();
+                    }
                     self.failed_trials = 0;
                     self.breaker = Breaker::Open { until: now + self.pause(), reason };
                 }
@@ -77,6 +100,7 @@ impl Outcomes {
                 *so_far += good;
                 if u64::from(successes) <= *so_far {
                     self.ends.clear();
+                    self.suspects.clear();
                     self.failed_trials = 0;
                     self.breaker = Breaker::Closed;
                 }
@@ -88,21 +112,25 @@ impl Outcomes {
     /// A golden request was answered well: as good as a trial.
     pub(super) fn answered_well(&mut self) {
         if !matches!(self.breaker, Breaker::Closed) {
-            *self = Self { seen: self.seen, ..Self::default() };
+            let mut suspects = std::mem::take(&mut self.suspects);
+            suspects.clear();
+            *self = Self { seen: self.seen, suspects, ..Self::default() };
         }
     }
 
     fn shown(&self) -> Judged {
-        match &self.breaker {
-            Breaker::Closed => {
+        let (down, trial, reason) = match (&self.breaker, &self.objection) {
+            (Breaker::Closed, Some(objection)) => (false, false, objection.clone()),
+            (Breaker::Closed, None) => {
                 let (good, bad) = self.sums();
-                Judged { down: false, trial: false, reason: format!("{good} of {} requests ended well", good + bad) }
+                (false, false, format!("{good} of {} requests ended well", good + bad))
             }
-            Breaker::Open { reason, .. } => Judged { down: true, trial: false, reason: reason.clone() },
-            Breaker::HalfOpen { reason, .. } => {
-                Judged { down: false, trial: true, reason: format!("on trial, one request at a time: {reason}") }
+            (Breaker::Open { reason, .. }, _) => (true, false, reason.clone()),
+            (Breaker::HalfOpen { reason, .. }, _) => {
+                (false, true, format!("on trial, one request at a time: {reason}"))
             }
-        }
+        };
+        Judged { down, trial, withheld: self.objection.is_some(), reason }
     }
 
     /// What ended since the last sample. Counts that went back begin anew.
@@ -158,7 +186,7 @@ mod tests {
 
     fn at(outcomes: &mut Outcomes, second: u64, succeeded: u64, failed: u64) -> Judged {
         let traffic = Traffic { succeeded, failed, ..Traffic::default() };
-        outcomes.judge(Time::from_secs(second), &plan(), &traffic, 1)
+        outcomes.judge(Time::from_secs(second), &plan(), &traffic, None, 1)
     }
 
     #[test]
@@ -193,7 +221,27 @@ mod tests {
         assert!(at(&mut outcomes, 18, 0, 15).trial);
         assert_eq!(
             at(&mut outcomes, 19, 1, 15),
-            Judged { down: false, trial: false, reason: "0 of 0 requests ended well".to_owned() }
+            Judged { down: false, trial: false, withheld: false, reason: "0 of 0 requests ended well".to_owned() }
         );
+    }
+
+    #[test]
+    fn one_callers_bad_input_is_remarked_and_no_verdict_until_somebody_else_fails() {
+        let (mut outcomes, mut origins) = (Outcomes::default(), Origins::default());
+        let mut end = |second: u64, caller: usize, bad: u64| {
+            for share in [caller, Origins::CALLERS + caller] {
+                origins.shares[share].1 += bad;
+            }
+            let failed = origins.shares[..Origins::CALLERS].iter().map(|share| share.1).sum();
+            let traffic = Traffic { failed, ..Traffic::default() };
+            outcomes.judge(Time::from_secs(second), &plan(), &traffic, Some(&origins), 1)
+        };
+        assert!(!end(1, 3, 0).withheld);
+        let judged = end(2, 3, 40);
+        assert!(judged.withheld && !judged.down, "{judged:?}");
+        assert!(judged.reason.ends_with("but all 40 are of one input of one caller, which has never ended well"));
+        let judged = end(3, 4, 2);
+        assert!(judged.down && !judged.withheld, "{judged:?}");
+        assert!(!end(9, 3, 1).withheld, "its way back is the trial's business");
     }
 }

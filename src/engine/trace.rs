@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::ends::{Ends, Failure};
 use super::evidence::{Fault, Outcome, Sign, Verdict};
+use super::origins::Origins;
 use super::plan::{BackendId, CheckId, Plan};
 use super::snapshot::Forced;
 use super::time::Time;
@@ -266,6 +267,10 @@ impl Event {
                 field("ends");
                 samples.iter().for_each(|ends| field(&ends_words(ends)));
             }
+            Self::Input(Input::Origins(sample)) => {
+                field("origins");
+                origins_words(sample).for_each(|word| field(&word));
+            }
             Self::Input(Input::Throttled { on }) => field(if *on { "throttled" } else { "unthrottled" }),
         }
         line.push('\n');
@@ -305,6 +310,7 @@ impl Event {
             ["in-flight", requests] => Input::InFlight { requests: number(requests)? },
             ["traffic", words @ ..] => Input::Traffic(traffic_of(words)?),
             ["ends", words @ ..] => Input::Ends(words.iter().map(|words| ends_of(words)).collect::<Result<_, _>>()?),
+            ["origins", words @ ..] => Input::Origins(Box::new(origins_of(words)?)),
             ["throttled"] => Input::Throttled { on: true },
             ["unthrottled"] => Input::Throttled { on: false },
             other => return Err(format!("no such event: `{}`", other.join(" "))),
@@ -479,6 +485,25 @@ fn ends_of(words: &str) -> Result<Ends, String> {
     let failure = u32::try_from(failure).map(Failure::of_code).map_err(|_| format!("no such failure: {failure}"))?;
     let trying = trying == 1;
     Ok(Ends { succeeded, failed, row, failure, trials_succeeded, trials_failed, trials_unanswered, trying })
+}
+
+/// Those with something in them: share, good, bad.
+fn origins_words(origins: &Origins) -> impl Iterator<Item = String> {
+    let told = origins.shares.iter().enumerate().filter(|(_, share)| **share != (0, 0));
+    told.map(|(share, (good, bad))| format!("{share} {good} {bad}"))
+}
+
+fn origins_of(words: &[&str]) -> Result<Origins, String> {
+    let mut origins = Origins::default();
+    for word in words {
+        let wrong = || format!("no such origin: `{word}`");
+        let &[share, good, bad] = &word.split(' ').map(number::<u64>).collect::<Result<Vec<_>, _>>()?[..] else {
+            return Err(wrong());
+        };
+        let place = usize::try_from(share).ok().and_then(|share| origins.shares.get_mut(share));
+        *place.ok_or_else(wrong)? = (good, bad);
+    }
+    Ok(origins)
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {

@@ -216,6 +216,7 @@ impl<'a> Course<'a> {
             | Input::Drain
             | Input::InFlight { .. }
             | Input::Traffic(_)
+            | Input::Origins(_)
             | Input::Throttled { .. } => Some(input.clone()),
         }
     }

@@ -14,9 +14,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::durations::{BUCKETS_MS, Buckets, Ring, add};
 use super::flights::{Flight, Flights, InFlight};
+use super::origins::{Origin, Tallied};
 use super::refusal::Reason;
 use crate::clock::Clock;
-use crate::engine::{Time, Traffic};
+use crate::engine::{Origins, Time, Traffic};
 
 /// Statuses from 100 on have a place of their own.
 const CODES: usize = 500;
@@ -55,6 +56,7 @@ pub(super) struct WorkerCounters {
     /// When the loop last turned its timer.
     beat_at: AtomicU64,
     flights: Flights,
+    origins: Tallied,
     /// TLS handshakes that failed, and that did not.
     handshakes: [AtomicU64; 2],
     /// Lines of the access log that were dropped, and that were not.
@@ -150,6 +152,13 @@ impl Counters {
         all
     }
 
+    /// How requests ended by their origin, over all workers.
+    pub fn origins(&self) -> Origins {
+        let mut all = Origins::default();
+        self.workers.iter().for_each(|worker| worker.origins.add_to(&mut all));
+        all
+    }
+
     /// Every request in flight that has a place of its own, oldest first.
     pub fn flights(&self) -> Vec<InFlight> {
         let mut all: Vec<InFlight> = self.workers.iter().flat_map(|worker| worker.flights.in_flight()).collect();
@@ -183,6 +192,7 @@ impl WorkerCounters {
             failed: AtomicU64::new(0),
             beat_at: AtomicU64::new(0),
             flights: Flights::new(),
+            origins: Tallied::default(),
             handshakes: Default::default(),
             access_lines: Default::default(),
         }
@@ -265,13 +275,27 @@ impl WorkerCounters {
 
     /// A request of ours ended whole, having waited silently for `silent` and shared the server with `sharing`
     /// requests, itself among them.
-    pub(super) fn judged(&self, code: u16, silent: Duration, sharing: u32, now: Time) {
+    pub(super) fn judged(&self, code: u16, from: Origin, silent: Duration, sharing: u32, now: Time) {
         self.pace.observe(silent / sharing.max(1), now);
         match code {
-            500.. => add(&self.failed, 1),
+            500.. => {
+                add(&self.failed, 1);
+                self.origins.note(from, false);
+            }
             // A client's own error says nothing of the model server.
             400..500 => {}
-            _ => add(&self.succeeded, 1),
+            _ => {
+                add(&self.succeeded, 1);
+                self.origins.note(from, true);
+            }
+        }
+    }
+
+    /// A request that was sent to the model server ended in another way.
+    pub(super) fn failed(&self, reason: Reason, from: Origin) {
+        self.refuse(reason);
+        if reason.is_servers_failure() {
+            self.origins.note(from, false);
         }
     }
 
@@ -530,9 +554,9 @@ mod tests {
         let counters = Counters::new(2, Clock::start());
         let now = counters.clock.now();
         assert_eq!(counters.traffic().pace, None);
-        counters.worker(0).judged(200, Duration::from_millis(10), 1, now);
-        counters.worker(1).judged(200, Duration::from_millis(900), 3, now);
-        counters.worker(1).judged(500, Duration::from_millis(20), 1, now);
+        counters.worker(0).judged(200, Origin::default(), Duration::from_millis(10), 1, now);
+        counters.worker(1).judged(200, Origin::default(), Duration::from_millis(900), 3, now);
+        counters.worker(1).judged(500, Origin::default(), Duration::from_millis(20), 1, now);
         assert_eq!(counters.traffic().pace, Some(Duration::from_millis(300)));
     }
 

@@ -24,6 +24,7 @@ use super::channels::Channel;
 use super::connection::Conn;
 use super::flights::Flight;
 use super::headers::{Hop, Tunnel};
+use super::origins::Origin;
 use super::places::Place;
 use super::pool::Sender;
 use super::refusal::Reason;
@@ -48,6 +49,8 @@ pub(super) struct Ticket {
     sharing: u32,
     /// How long its route lets the model server be silent; zero if it does not say.
     patience: Duration,
+    /// Who asked for what.
+    origin: Origin,
     tunnel: bool,
     /// At the upstream that took it, where there are several.
     turn: Option<Turn>,
@@ -103,11 +106,18 @@ impl Ticket {
             answered: None,
             sharing,
             patience,
+            origin: Origin::of_caller(conn.peer.ip()),
             tunnel: false,
             turn: None,
             settled: None,
             recording: None,
         }
+    }
+
+    /// Tells who asked for what more closely than by the connection.
+    pub(super) const fn asked_by(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
     }
 
     /// What becomes of it is noted here too.
@@ -165,7 +175,7 @@ impl Ticket {
         self.recording.take().into_iter().for_each(Recording::finish);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);
-        counters.judged(self.code, self.silent_part(took), self.sharing, now);
+        counters.judged(self.code, self.origin, self.silent_part(took), self.sharing, now);
         if let Some(turn) = self.turn.take() {
             turn.finish();
         }
@@ -205,7 +215,7 @@ impl Ticket {
         let now = self.conn.worker.now();
         self.settled = Some(now);
         self.recording.take().into_iter().for_each(|recording| recording.fail(reason));
-        self.conn.worker.counters().refuse(reason);
+        self.conn.worker.counters().failed(reason, self.origin);
         if let Some(turn) = self.turn.take() {
             turn.fail(reason);
         }

@@ -22,6 +22,7 @@ mod headers;
 mod http1;
 mod least_loaded;
 mod line;
+mod origins;
 mod places;
 mod pool;
 mod refusal;

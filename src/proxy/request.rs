@@ -18,6 +18,7 @@ use super::connection::Conn;
 use super::forward::{self, Ticket, Way};
 use super::headers::Hop;
 use super::line::Applicant;
+use super::origins::Origin;
 use super::places::Place;
 use super::refusal::Reason;
 use super::{Passage, Shared, headers};
@@ -48,7 +49,8 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
             }
         },
     };
-    let ticket = Ticket::new(&conn, began, place, limits.patience).recorded(recording);
+    let origin = Origin::of(conn.peer.ip(), &request);
+    let ticket = Ticket::new(&conn, began, place, limits.patience).asked_by(origin).recorded(recording);
     let hop = hop_of(limits.protocol, &request);
     let tunnel = match headers::prepare_request(&mut request, conn.client(), limits.forwarded_headers, hop) {
         Ok(tunnel) => tunnel,

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::hang::Kept;
 use super::watchdog::Watch;
 use crate::answers::SelfCheck;
-use crate::answers::report::{Change, Configuration, Surroundings, Traffic};
+use crate::answers::report::{Change, Configuration, HangReport, Surroundings, Traffic};
 use crate::proxy::{Counters, Reason};
 
 /// How the configuration file fares. Written by the driver, read by whoever makes a report.
@@ -46,6 +47,7 @@ pub(super) struct Around {
     pub(super) standing: Arc<Standing>,
     /// Transitions that an earlier run left in the ring.
     pub(super) earlier: Vec<Change>,
+    pub(super) hangs: Arc<Kept>,
 }
 
 impl Surroundings for Around {
@@ -79,6 +81,10 @@ impl Surroundings for Around {
 
     fn earlier(&self) -> Vec<Change> {
         self.earlier.clone()
+    }
+
+    fn hang(&self) -> Option<HangReport> {
+        self.hangs.last()
     }
 }
 

@@ -24,8 +24,8 @@ use super::watchdog::Pulse;
 use crate::clock::Clock;
 use crate::control::{Call, Command, Refusal};
 use crate::engine::{
-    BackendId, Changed, CheckId, CheckState, DrainPhase, Ends, Engine, Input, Output, Plan, Sign, Snapshot, Time,
-    Traffic, Transition,
+    BackendId, Changed, CheckId, CheckState, DrainPhase, Ends, Engine, Input, Origins, Output, Plan, Sign, Snapshot,
+    Time, Traffic, Transition,
 };
 use crate::limits;
 use crate::publish::Published;
@@ -45,6 +45,8 @@ pub(super) trait World {
     fn traffic(&self) -> Traffic;
     /// How requests to each upstream address ended, in the order of the plan's backends.
     fn ends(&self) -> Vec<Ends>;
+    /// The same by who asked.
+    fn origins(&self) -> Origins;
     /// Leaves a report of a hang, before anybody acts on it.
     fn report_hang(&self, hang: &Hang<'_>);
     /// Notes a pushed heartbeat; the error is for whoever pushed.
@@ -231,6 +233,13 @@ impl<W: World> Driver<W> {
                 self.carry_out();
                 let ends = self.world.ends();
                 self.feed(now, Input::Ends(ends));
+            }
+            if self.engine.wants_origins() {
+                self.carry_out();
+                let origins = self.world.origins();
+                if self.engine.origins() != Some(&origins) {
+                    self.feed(now, Input::Origins(Box::new(origins)));
+                }
             }
             if self.engine.wants_traffic() {
                 self.carry_out();

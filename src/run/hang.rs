@@ -1,12 +1,18 @@
 //! The hang report: what was known when a hang was found, written before a restart destroys the evidence.
 //!
-//! Owns the form of the report, the log lines and the file (the termination-message path or one on a shared
-//! volume). It takes what `/proc` shows as far as it may be read, and never waits for the model server.
+//! Owns the form of the report, the log lines, the file (the termination-message path or one on a shared volume),
+//! and the last report, which the ring keeps over the sidecar's own restart. It takes what `/proc` shows as far
+//! as it may be read, and never waits for the model server.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+
+use super::ring::Ring;
+use crate::answers::report::HangReport;
 use crate::checks::{ThreadState, threads_of};
 use crate::clock::Clock;
 use crate::config::ProcessSelect;
@@ -18,6 +24,37 @@ use crate::proxy::InFlight;
 const LISTED: usize = 12;
 /// The kubelet's own limit (`terminationMessagePath`).
 const FILE_BYTES_MAX: usize = 4096;
+
+/// The last report, for whoever asks.
+#[derive(Debug, Default)]
+pub(super) struct Kept(ArcSwapOption<HangReport>);
+
+impl Kept {
+    /// With the one that an earlier run left.
+    pub(super) fn new(earlier: Option<HangReport>) -> Arc<Self> {
+        Arc::new(Self(ArcSwapOption::from_pointee(earlier)))
+    }
+
+    pub(super) fn last(&self) -> Option<HangReport> {
+        self.0.load().as_deref().cloned()
+    }
+}
+
+/// Where reports go besides the log.
+#[derive(Clone, Debug)]
+pub(super) struct Shelf {
+    pub(super) kept: Arc<Kept>,
+    pub(super) ring: Option<Ring>,
+}
+
+impl Shelf {
+    fn keep(&self, report: HangReport) {
+        if let Some(ring) = &self.ring {
+            ring.push_hang(&report);
+        }
+        self.kept.0.store(Some(Arc::new(report)));
+    }
+}
 
 /// A hang, as the engine found it.
 pub(super) struct Hang<'a> {
@@ -31,23 +68,27 @@ pub(super) struct Hang<'a> {
 }
 
 impl Hang<'_> {
-    /// Writes the report to the log and, where there is one, to the file.
+    /// Writes the report to the log, to the shelf and, where there is one, to the file.
     pub(super) fn write(
         &self,
         flights: &[InFlight],
         process: Option<&ProcessSelect>,
         clock: Clock,
         file: Option<&Path>,
+        shelf: &Shelf,
     ) {
         let report = self.text(flights, clock);
         log(self.name, &report);
         let (name, process, file) = (self.name.to_owned(), process.cloned(), file.map(Path::to_owned));
+        let (at, shelf) = (clock.rfc3339(self.at), shelf.clone());
         // `/proc` of a process in trouble, and a shared volume, may take their time.
         tokio::task::spawn_blocking(move || {
             let threads = threads_text(&process.as_ref().map(threads_of).unwrap_or_default());
             log(&name, &threads);
+            let report = report + &threads;
+            shelf.keep(HangReport { at, check: name, hang: report.clone(), before_restart: false });
             if let Some(file) = file
-                && let Err(error) = fs::write(&file, fitting(&(report + &threads)))
+                && let Err(error) = fs::write(&file, fitting(&report))
             {
                 tracing::warn!(%error, "cannot write the hang report to {}", file.display());
             }

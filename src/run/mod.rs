@@ -58,7 +58,7 @@ use driver::{Driver, Lines, Parts};
 use listen::{Admin, Listeners};
 use record::Recorder;
 use recording::Recording;
-use ring::Ring;
+use ring::{Earlier, Ring};
 use sidecar::{DrainMax, Sidecar};
 use threads::Threads;
 use throttle::Throttling;
@@ -226,13 +226,15 @@ impl App {
         }
         let (ring, earlier) = open_ring(&config, clock, &mut threads)?;
         let recording = open_trace(&config, seed, started, &mut threads)?;
+        let shelf = hang::Shelf { kept: hang::Kept::new(earlier.hang), ring: ring.clone() };
         let recorder = Recorder::new(clock, Arc::clone(&telemetry), ring, &config.engine);
         let standing = Standing::new(config.source.display().to_string());
         let around = Around {
             counters: Arc::clone(&counters),
             watch: watchdog.watch(),
             standing: Arc::clone(&standing),
-            earlier,
+            earlier: earlier.changes,
+            hangs: Arc::clone(&shelf.kept),
         };
         let admin = Arc::new(AdminAnswers {
             published: Arc::clone(&published),
@@ -280,6 +282,7 @@ impl App {
                 board: Arc::clone(&board),
                 drain_max: drain_max.clone(),
                 certificates: Arc::clone(&certificates),
+                shelf,
             },
             published: Arc::clone(&published),
             recorder,
@@ -421,15 +424,11 @@ fn notify_socket(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<O
 }
 
 /// Opens the ring, if one is configured, and reads what earlier runs left.
-fn open_ring(
-    config: &Config,
-    clock: Clock,
-    threads: &mut Threads,
-) -> io::Result<(Option<Ring>, Vec<crate::answers::report::Change>)> {
-    let Some(path) = &config.ring_file else { return Ok((None, Vec::new())) };
+fn open_ring(config: &Config, clock: Clock, threads: &mut Threads) -> io::Result<(Option<Ring>, Earlier)> {
+    let Some(path) = &config.ring_file else { return Ok((None, Earlier::default())) };
     let earlier = ring::read(path).unwrap_or_else(|error| {
         tracing::warn!("the history of earlier runs is lost: cannot read {}: {error}", path.display());
-        Vec::new()
+        Earlier::default()
     });
     let (ring, writer) = Ring::open(path.clone(), clock);
     threads.spawn("ring", move || {

@@ -1,4 +1,4 @@
-//! Transitions on disk: what was before the sidecar's own restart.
+//! Transitions and hang reports on disk: what was before the sidecar's own restart.
 //!
 //! Owns one file of JSON lines and the one before it, each of bounded size, written by a thread of its own so
 //! that a hung disk hangs nobody. A line is one write, and a torn one is skipped when read. It promises
@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::answers::report::Change;
+use crate::answers::report::{Change, HangReport};
 use crate::clock::Clock;
 use crate::engine::Transition;
 use crate::limits;
@@ -38,8 +38,16 @@ impl Ring {
 
     /// Keeps a transition. Never waits: with a disk this slow the line is lost.
     pub(super) fn push(&self, transition: &Transition) {
-        let entry = Change::of(transition, &self.clock);
-        if let Ok(mut line) = serde_json::to_string(&entry) {
+        self.push_line(&Change::of(transition, &self.clock));
+    }
+
+    /// Keeps a hang report, whole, in one line.
+    pub(super) fn push_hang(&self, report: &HangReport) {
+        self.push_line(report);
+    }
+
+    fn push_line(&self, entry: &impl serde::Serialize) {
+        if let Ok(mut line) = serde_json::to_string(entry) {
             line.push('\n');
             let _ = self.lines.try_send(line);
         }
@@ -67,21 +75,35 @@ impl Writer {
     }
 }
 
-/// The transitions that earlier runs left, oldest first, at most as many as the engine keeps.
-/// No file is no history; the error is for one that is there and cannot be read.
-pub(super) fn read(path: &Path) -> io::Result<Vec<Change>> {
-    let mut entries: Vec<Change> = Vec::new();
+/// What earlier runs left.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Earlier {
+    /// Oldest first, at most as many as the engine keeps.
+    pub(super) changes: Vec<Change>,
+    /// The last one.
+    pub(super) hang: Option<HangReport>,
+}
+
+/// Reads what earlier runs left. No file is no history; the error is for one that is there and cannot be read.
+pub(super) fn read(path: &Path) -> io::Result<Earlier> {
+    let mut earlier = Earlier::default();
     for file in [before(path), path.to_owned()] {
         let text = match read_end(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        entries.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok().map(Change::before_restart)));
+        for line in text.lines() {
+            if let Ok(change) = serde_json::from_str::<Change>(line) {
+                earlier.changes.push(change.before_restart());
+            } else if let Ok(report) = serde_json::from_str::<HangReport>(line) {
+                earlier.hang = Some(HangReport { before_restart: true, ..report });
+            }
+        }
     }
-    let surplus = entries.len().saturating_sub(limits::HISTORY_TRANSITIONS);
-    entries.drain(..surplus);
-    Ok(entries)
+    let surplus = earlier.changes.len().saturating_sub(limits::HISTORY_TRANSITIONS);
+    earlier.changes.drain(..surplus);
+    Ok(earlier)
 }
 
 /// At most the last two limits' worth of a file that somebody else may have blown up.
@@ -178,14 +200,37 @@ mod tests {
     fn what_one_run_wrote_the_next_one_reads() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ring.jsonl");
-        assert_eq!(read(&path).unwrap(), []);
+        assert_eq!(read(&path).unwrap(), Earlier::default());
         write(&path, 0..3);
         write(&path, 3..5);
-        let read = read(&path).unwrap();
+        let read = read(&path).unwrap().changes;
         assert_eq!(read.len(), 5);
         assert_eq!((read[4].what.as_str(), read[4].name.as_str()), ("gate", "ready"));
         assert_eq!(read[4].reason, transition(4).reason);
         assert!(read[4].before_restart);
+    }
+
+    #[test]
+    fn the_last_hang_report_is_read_back_whole_among_transitions() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ring.jsonl");
+        write(&path, 0..2);
+        let report = |text: &str| HangReport {
+            at: "2026-11-21T12:01:07.250Z".to_owned(),
+            check: "progress".to_owned(),
+            hang: text.to_owned(),
+            before_restart: false,
+        };
+        let (ring, writer) = Ring::open(path.clone(), Clock::start());
+        let long = "thread: 7/8 python is T, waits in do_signal_stop\n".repeat(200);
+        ring.push_hang(&report("an earlier one"));
+        ring.push_hang(&report(&long));
+        drop(ring);
+        writer.run();
+        write(&path, 2..3);
+        let read = read(&path).unwrap();
+        assert_eq!(read.changes.len(), 3);
+        assert_eq!(read.hang, Some(HangReport { before_restart: true, ..report(&long) }));
     }
 
     #[test]
@@ -196,7 +241,7 @@ mod tests {
         for file in [path.clone(), before(&path)] {
             assert!(fs::metadata(&file).unwrap().len() <= limits::RING_BYTES_MAX, "{}", file.display());
         }
-        let read = read(&path).unwrap();
+        let read = read(&path).unwrap().changes;
         assert_eq!(read.len(), limits::HISTORY_TRANSITIONS);
         assert_eq!(read.last().unwrap().reason, transition(9_999).reason);
     }
@@ -207,7 +252,7 @@ mod tests {
         let path = directory.path().join("ring.jsonl");
         fs::write(&path, b"\xff\xfe garbage\n{\"at\":\"2026-").unwrap();
         write(&path, 0..1);
-        assert_eq!(read(&path).unwrap().len(), 1);
+        assert_eq!(read(&path).unwrap().changes.len(), 1);
     }
 
     #[test]
@@ -218,6 +263,6 @@ mod tests {
         assert!(!path.exists());
         fs::create_dir(path.parent().unwrap()).unwrap();
         write(&path, 2..3);
-        assert_eq!(read(&path).unwrap().len(), 1);
+        assert_eq!(read(&path).unwrap().changes.len(), 1);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::certificates::Certificates;
 use super::driver::{Attempting, World};
-use super::hang::Hang;
+use super::hang::{Hang, Shelf};
 use super::logging::Logging;
 use super::upstream::Resolved;
 use crate::answers::{MetricsHandle, ProbeAnswers};
@@ -16,7 +16,7 @@ use crate::checks::Collectors;
 use crate::clock::Clock;
 use crate::config::{self, Config, Kind};
 use crate::control::Refusal;
-use crate::engine::{CheckId, Ends, Plan, Snapshot, Traffic};
+use crate::engine::{CheckId, Ends, Origins, Plan, Snapshot, Traffic};
 use crate::proxy::{Counters, Shared};
 
 /// What runs now.
@@ -33,6 +33,7 @@ pub(super) struct Sidecar {
     pub(super) board: SharedBoard,
     pub(super) drain_max: DrainMax,
     pub(super) certificates: Arc<Certificates>,
+    pub(super) shelf: Shelf,
 }
 
 /// Where the notify socket finds the board, which stays the same one over reloads.
@@ -79,12 +80,17 @@ impl World for Sidecar {
         self.traffic.ends()
     }
 
+    fn origins(&self) -> Origins {
+        self.counters.origins()
+    }
+
     fn report_hang(&self, hang: &Hang<'_>) {
         let process = match self.config.checks.get(hang.check.index()).map(|spec| &spec.kind) {
             Some(Kind::Progress(progress)) => progress.process.as_ref().map(|(select, _)| select),
             _ => None,
         };
-        hang.write(&self.counters.flights(), process, self.clock, self.config.report_file.as_deref());
+        let file = self.config.report_file.as_deref();
+        hang.write(&self.counters.flights(), process, self.clock, file, &self.shelf);
     }
 
     fn heartbeat(&self, check: &str, status: &str) -> Result<CheckId, Refusal> {

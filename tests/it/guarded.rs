@@ -1,7 +1,8 @@
 //! The binary with a preset in front of a stand-in, through its proxy, in real time: what the presets' lives in virtual
 //! time take for granted.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
@@ -102,4 +103,36 @@ fn a_vllm_whose_engine_hangs_behind_a_good_health_is_condemned_by_its_frozen_cou
     assert_eq!(wire::get(main, "/health").status, 200, "its own word");
     let why = sidecar.probe("/health?verbose").body;
     assert!(why.contains("vllm:iteration_tokens_total_count frozen at 0"), "{why}");
+}
+
+#[test]
+fn one_input_that_never_ends_well_is_no_verdict_and_a_second_one_is() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in server.incoming().map_while(Result::ok) {
+            // A request of a test is one segment.
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client
+                .write_all(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let sidecar = Sidecar::start(&format!(
+        "[upstream]\naddress = \"{address}\"\nmetrics = false\n[ready]\nrequire = [\"upstream\", \"outcomes\"]\n\
+         [checks.outcomes]\noutcomes = {{}}\n"
+    ));
+    sidecar.until("/ready", 200);
+    for _ in 0..30 {
+        assert_eq!(wire::post(sidecar.traffic(), "/predict", "poison").status, 500);
+    }
+    let why = until("it says why it withholds the verdict", || {
+        let last = sidecar.check("outcomes")["last"]["reason"].as_str()?.to_owned();
+        last.contains("all 30 are of one input of one caller, which has never ended well").then_some(last)
+    });
+    assert_eq!(sidecar.probe("/ready").status, 200, "{why}");
+    for other in ["x", "something else", "a third"] {
+        assert_eq!(wire::post(sidecar.traffic(), "/predict", other).status, 500);
+    }
+    sidecar.until("/ready", 503);
+    assert_eq!(sidecar.check("outcomes")["state"], "down", "{}", sidecar.report());
 }

@@ -6,6 +6,7 @@
 mod answers;
 mod clients;
 mod commands;
+mod doubt;
 mod drain;
 mod guarded;
 mod lifecycle;
@@ -24,6 +25,7 @@ mod replay;
 mod restart;
 mod secrets;
 mod sidecar;
+mod silence;
 mod stand_in;
 mod tls;
 mod until;

@@ -54,9 +54,25 @@ impl Sidecar {
         sidecar
     }
 
+    /// Starts it as a member of a cgroup from its first step on.
+    pub(crate) fn start_in(group: &Path, config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("probegate.toml");
+        fs::write(&path, config).expect("a configuration file");
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#]).arg(group);
+        command.arg(env!("CARGO_BIN_EXE_probegate")).stdin(Stdio::null());
+        let mut sidecar = Self::launch(command, &path, |command| command);
+        sidecar._directory = Some(directory);
+        sidecar
+    }
+
     /// Starts it on a file of the test's own.
     pub(crate) fn start_on(config: &Path, more: impl FnOnce(&mut Command) -> &mut Command) -> Self {
-        let mut command = probegate();
+        Self::launch(probegate(), config, more)
+    }
+
+    fn launch(mut command: Command, config: &Path, more: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         command.arg("run").arg("-c").arg(config).args(["--log-format", "json"]);
         for listener in ["traffic", "probes", "admin"] {
             command.args([&format!("--listen-{listener}"), "127.0.0.1:0"]);
@@ -94,6 +110,10 @@ impl Sidecar {
 
     pub(crate) const fn admin(&self) -> SocketAddr {
         self.addresses[2]
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn config(&self) -> &Path {

@@ -42,6 +42,7 @@ enum Op {
     Traffic(u64, u64),
     /// A sample of each address: good ends, bad ones, trials.
     Ends(u64, u64, u64),
+    Origins(usize, u64, u64),
     Throttled(bool),
     /// Reload the plan with these of its checks changed in name.
     Reload(u8),
@@ -60,6 +61,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         10 => (0..3u64).prop_map(Op::InFlight),
         60 => (0..3u64, 0..40u64).prop_map(|(pending, count)| Op::Traffic(pending, count)),
         60 => (0..30u64, 0..30u64, 0..6u64).prop_map(|(good, bad, trials)| Op::Ends(good, bad, trials)),
+        40 => (0..64usize, 0..30u64, 0..90u64).prop_map(|(share, good, bad)| Op::Origins(share, good, bad)),
         10 => any::<bool>().prop_map(Op::Throttled),
         10 => (0..8u8).prop_map(Op::Reload),
         1 => Just(Op::Drain),
@@ -260,6 +262,11 @@ impl Run {
                     trying: trials % 2 == 1,
                 };
                 self.input(Input::Ends(vec![first, Ends { succeeded: bad, row: 0, ..first }]));
+            }
+            Op::Origins(share, good, bad) => {
+                let mut origins = Origins::default();
+                origins.shares[share] = (good, bad);
+                self.input(Input::Origins(Box::new(origins)));
             }
             Op::Traffic(pending, count) => {
                 let since = Time::from_secs(100) + secs(count);

@@ -20,6 +20,7 @@ use crate::limits;
 use crate::proxy::access::Recording;
 use crate::proxy::connection::Conn;
 use crate::proxy::forward::Ticket;
+use crate::proxy::origins::Origin;
 use crate::proxy::refusal::Reason;
 use crate::proxy::upstreams::Picked;
 use crate::proxy::{Limits, access, admission, dial, forward, request, upgrade};
@@ -90,6 +91,13 @@ async fn flushed<S: Wire>(conn: &Conn, client: &mut Client<S>) -> bool {
         .await
 }
 
+/// Who asks for what, while the head is still there.
+fn origin(conn: &Conn, request: &Request) -> Origin {
+    let forwarded = request.field("x-forwarded-for").map(str::as_bytes);
+    let length = request.body.left().map(|left| left + request.received as u64);
+    Origin::new(conn.peer.ip(), forwarded, request.path().as_bytes(), length)
+}
+
 async fn answer<S: Wire>(conn: &Rc<Conn>, client: &mut Client<S>, mut request: Request) -> After {
     let shared = &conn.worker.shared;
     let asked = Asked {
@@ -124,7 +132,8 @@ async fn answer<S: Wire>(conn: &Rc<Conn>, client: &mut Client<S>, mut request: R
             }
         }
     };
-    let mut ticket = Ticket::new(conn, began, place, limits.patience).recorded(recording);
+    let ticket = Ticket::new(conn, began, place, limits.patience).asked_by(origin(conn, &request));
+    let mut ticket = ticket.recorded(recording);
     conn.worker.counters().received(request.received);
     access::received(&conn.worker, ticket.record(), request.received);
     match forward(conn, client, &mut request, &mut ticket, asked, limits).await {

@@ -7,7 +7,7 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::control::Control;
-use crate::engine::{CheckPlan, Fault, Forced, Gate, Member, Outcome, Status, Subject, Verdict};
+use crate::engine::{CheckPlan, Fault, Forced, Gate, Member, Origins, Outcome, Status, Subject, Verdict};
 use crate::telemetry::Telemetry;
 
 /// A world whose checks do what the test says.
@@ -46,6 +46,10 @@ impl World for Actors {
 
     fn ends(&self) -> Vec<Ends> {
         Vec::new()
+    }
+
+    fn origins(&self) -> Origins {
+        Origins::default()
     }
 
     fn traffic(&self) -> Traffic {

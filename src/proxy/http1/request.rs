@@ -33,6 +33,8 @@ pub(super) struct Request {
     /// The client wants to go on after this one.
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
+    /// It came by another proxy, which says for whom.
+    pub(super) was_forwarded: bool,
     /// The client waits with its body until it is asked for it.
     pub(super) expects: bool,
     /// What is still to come of the body.
@@ -106,6 +108,7 @@ struct Said<'a> {
     h2c: bool,
     trailers: bool,
     expects: bool,
+    forwarded_for: bool,
     forwarded_proto: bool,
     forwarded_host: bool,
 }
@@ -197,6 +200,7 @@ pub(super) fn read(input: &[u8], mut out: Vec<u8>, rules: Rules) -> Result<Optio
         http10,
         keep_alive: if http10 { said.connection.keep_alive } else { !said.connection.close },
         upgrade,
+        was_forwarded: said.forwarded_for,
         expects: said.expects && !http10,
         body: if said.chunked { Body::Chunked(Chunked::default()) } else { Body::Length(said.length.unwrap_or(0)) },
         received: 0,
@@ -269,9 +273,10 @@ impl<'a> Said<'a> {
                 // h2c by upgrade is dead (RFC 9113, 3.1): such a client is served over HTTP/1.1.
                 self.h2c |= has_token(value, "h2c");
             }
+            Field::ForwardedFor => self.forwarded_for = true,
             Field::ForwardedHost => self.forwarded_host = true,
             Field::ForwardedProto => self.forwarded_proto = true,
-            Field::ContentType | Field::ForwardedFor | Field::HopByHop | Field::Other | Field::RetryAfter => {}
+            Field::ContentType | Field::HopByHop | Field::Other | Field::RetryAfter => {}
         }
         Ok(())
     }

@@ -62,7 +62,8 @@ pub(in crate::proxy) async fn serve<S: Wire>(conn: &Rc<Conn>, stream: S, first: 
         let Some(read) = poll_fn(|cx| client.poll_request(cx, conn, rules)).await else { return };
         client.lend(scratch);
         let after = match read {
-            Ok(request) => answer(conn, &mut client, request).await,
+            // Boxed: a connection at rest is to weigh little, and an allocation is a small part of a request.
+            Ok(request) => Box::pin(answer(conn, &mut client, request)).await,
             Err(reason) => {
                 conn.enter();
                 conn.worker.counters().refuse(reason);
@@ -93,7 +94,8 @@ async fn flushed<S: Wire>(conn: &Conn, client: &mut Client<S>) -> bool {
 
 /// Who asks for what, while the head is still there.
 fn origin(conn: &Conn, request: &Request) -> Origin {
-    let forwarded = request.field("x-forwarded-for").map(str::as_bytes);
+    let chain = if request.was_forwarded { request.field("x-forwarded-for") } else { None };
+    let forwarded = chain.map(str::as_bytes);
     let length = request.body.left().map(|left| left + request.received as u64);
     Origin::new(conn.peer.ip(), forwarded, request.path().as_bytes(), length)
 }

@@ -89,8 +89,8 @@ impl ServerFault {
     }
 }
 
-const SERVER: &str = "server: expected counter-frozen, crash, crash-loop, garbage, hang, leak with after, metrics-lost, \
-    or slow with times = 1..1000";
+const SERVER: &str = "server: expected counter-frozen, crash, crash-loop, garbage, hang, leak with after, \
+    metrics-lost, or slow with times = 1..1000";
 const SIDECAR: &str = "sidecar: expected crash, crash-loop, hang, oom, or slow with latency";
 
 impl RawFault {

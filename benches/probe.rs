@@ -6,7 +6,8 @@
 //! 100 000 requests a row (`PROBEGATE_BENCH_REQUESTS` changes it), one after the other as a kubelet sends
 //! them, over loopback, against the real listener on its own thread. Latency is from before the connect (or
 //! the write) to the last byte of the answer. Own measuring instead of criterion's, because the tail is the point.
-//! The last two rows ask the whole binary, whose every check times out meanwhile.
+//! The last two rows ask the whole binary, whose every check times out meanwhile. Without `--bench`, as
+//! `cargo test --all-targets` starts it, a row has 100 requests, to show that it still works.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -43,7 +44,8 @@ impl SelfCheck for Well {
 }
 
 fn main() {
-    let requests = std::env::var("PROBEGATE_BENCH_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(REQUESTS);
+    let default = if std::env::args().any(|argument| argument == "--bench") { REQUESTS } else { 100 };
+    let requests = std::env::var("PROBEGATE_BENCH_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let clock = Clock::start();
     let addr = serve(clock);
     println!("{requests} probes a row, {CHECKS} checks\n");

@@ -8,6 +8,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::dial::Here;
 use super::headers::Client;
@@ -237,20 +239,24 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     // Whoever takes no byte for so long is gone or might as well be: the kernel ends the connection then.
     let client_idle = conn.worker.shared.limits().client_idle;
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(client_idle));
-    drive(&conn, stream).await;
+    match conn.worker.shared.tls() {
+        None => speak(&conn, stream).await,
+        Some(tls) => secured(&conn, stream, tls).await,
+    }
     drop(place);
 }
 
-async fn drive(conn: &Rc<Conn>, stream: TcpStream) {
-    let Some(tls) = conn.worker.shared.tls() else { return speak(conn, stream).await };
-    // Boxed: it is large, and most connections are not of its kind.
+/// What a task that serves a client waits on, boxed and made outside of it: a task has room for the largest of all that
+/// it may ever wait on, ten thousand connections at rest have ten thousand of them, and this one is large or rare.
+type Aside<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+fn secured(conn: &Rc<Conn>, stream: TcpStream, tls: Arc<ServerConfig>) -> Aside<'_> {
     Box::pin(async {
         if let Some(stream) = secured::handshake(conn, stream, tls).await {
             conn.secure.set(true);
             speak(conn, stream).await;
         }
     })
-    .await;
 }
 
 /// HTTP, whatever carries it. What ALPN agreed on is not asked: the first bytes say what is spoken.
@@ -260,16 +266,21 @@ where
 {
     let Some(Ok((protocol, stream))) = unless_expired(conn, pin!(sniff(stream))).await else { return };
     match protocol {
-        // Boxed, like all that is large and not of the common way.
-        Protocol::Http1 if conn.worker.shared.limits().protocol == UpstreamProtocol::H2c => {
-            Box::pin(drive_http1(conn, stream)).await;
-        }
-        Protocol::Http1 => {
+        Protocol::Http1 if conn.worker.shared.limits().protocol != UpstreamProtocol::H2c => {
             let (stream, first) = stream.into_parts();
             http1::serve(conn, stream, first).await;
         }
-        // Boxed: it is large, and most connections are not of its kind.
-        Protocol::Http2 => Box::pin(drive_http2(conn, stream)).await,
+        protocol => through_hyper(conn, protocol, stream).await,
+    }
+}
+
+fn through_hyper<S>(conn: &Rc<Conn>, protocol: Protocol, stream: Rewound<S>) -> Aside<'_>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    match protocol {
+        Protocol::Http1 => Box::pin(drive_http1(conn, stream)),
+        Protocol::Http2 => Box::pin(drive_http2(conn, stream)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -53,7 +53,7 @@ pub(in crate::proxy) async fn serve<S: Wire>(conn: &Rc<Conn>, stream: S, first: 
         let limits = conn.worker.shared.limits();
         if limits.protocol == UpstreamProtocol::H2c {
             // A reload has changed what the model server speaks; the next connection is served accordingly.
-            return client.close(scratch, false).await;
+            return closed(conn, client, false).await;
         }
         let rules = Rules {
             forwarded: limits.forwarded_headers.then(|| conn.client()),
@@ -62,28 +62,49 @@ pub(in crate::proxy) async fn serve<S: Wire>(conn: &Rc<Conn>, stream: S, first: 
         let Some(read) = poll_fn(|cx| client.poll_request(cx, conn, rules)).await else { return };
         client.lend(scratch);
         let after = match read {
-            // Boxed: a connection at rest is to weigh little, and an allocation is a small part of a request.
-            Ok(request) => Box::pin(answer(conn, &mut client, request)).await,
-            Err(reason) => {
-                conn.enter();
-                conn.worker.counters().refuse(reason);
-                conn.leave(conn.worker.now());
-                let asked = Asked { is_head: false, http10: false, keep_alive: false, upgrade: false };
-                client.respond(&reason.response(None), asked);
-                After::Close { unread: true }
-            }
+            Ok(request) => answered(conn, &mut client, request).await,
+            Err(reason) => refuse_unread(conn, &mut client, reason),
         };
         if let After::Tunnel(tunnel) = after {
-            return run(tunnel, client).await;
+            return tunnelled(tunnel, client).await;
         }
         if matches!(after, After::Gone) || !flushed(conn, &mut client).await {
             return;
         }
         client.give_back(scratch);
         if let After::Close { unread } = after {
-            return client.close(scratch, unread).await;
+            return closed(conn, client, unread).await;
         }
     }
+}
+
+// What follows is boxed, and made outside of the task that waits on it: a connection at rest is to weigh little, and an
+// allocation is a small part of a request.
+
+fn answered<'a, S: Wire>(
+    conn: &'a Rc<Conn>,
+    client: &'a mut Client<S>,
+    request: Request,
+) -> Pin<Box<impl Future<Output = After> + 'a>> {
+    Box::pin(answer(conn, client, request))
+}
+
+fn tunnelled<S: Wire>(tunnel: Box<Tunnel>, client: Client<S>) -> Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(run(tunnel, client))
+}
+
+fn closed<S: Wire>(conn: &Conn, client: Client<S>, unread: bool) -> Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(client.close(&conn.worker.scratch, unread))
+}
+
+/// Answers what could not be read as a request.
+fn refuse_unread<S: Wire>(conn: &Conn, client: &mut Client<S>, reason: Reason) -> After {
+    conn.enter();
+    conn.worker.counters().refuse(reason);
+    conn.leave(conn.worker.now());
+    let asked = Asked { is_head: false, http10: false, keep_alive: false, upgrade: false };
+    client.respond(&reason.response(None), asked);
+    After::Close { unread: true }
 }
 
 /// Waits until the client has taken what it is owed. `false`: it did not.

@@ -318,14 +318,16 @@ fn answer(
     };
     let switched = match tunnel {
         Tunnel::Upgrade | Tunnel::ConnectToUpgrade => response.status() == StatusCode::SWITCHING_PROTOCOLS,
-        Tunnel::Connect => response.status().is_success(),
+        Tunnel::Connect | Tunnel::UpgradeToConnect(_) => response.status().is_success(),
     };
     if switched {
         ticket.becomes_tunnel();
         headers::prepare_switch(response.headers_mut(), tunnel);
         upgrade::tunnel(ticket, lease, client, hyper::upgrade::on(&mut response));
-        if tunnel == Tunnel::ConnectToUpgrade {
-            *response.status_mut() = StatusCode::OK;
+        match tunnel {
+            Tunnel::ConnectToUpgrade => *response.status_mut() = StatusCode::OK,
+            Tunnel::UpgradeToConnect(_) => *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS,
+            Tunnel::Upgrade | Tunnel::Connect => {}
         }
         return Ok(response.map(|_| Answer::empty()));
     }

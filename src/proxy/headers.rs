@@ -3,7 +3,6 @@
 //! Hop-by-hop fields end here, `Host` stays, `TE: trailers` stays (gRPC dies without it), no `Via`.
 //! Refuses a request whose target or host is ambiguous.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -12,6 +11,7 @@ use http::{Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 
 use super::refusal::Reason;
+use super::websocket::{self, Accept};
 use crate::limits;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -44,6 +44,8 @@ pub(super) enum Tunnel {
     ConnectToUpgrade,
     /// Extended CONNECT from end to end.
     Connect,
+    /// The client's `Upgrade` to WebSocket is an extended CONNECT to the model server.
+    UpgradeToConnect(Accept),
 }
 
 /// Brings a client's request into the form in which the upstream gets it, and says which tunnel it asks for.
@@ -84,6 +86,7 @@ fn aim_http1<B>(request: &mut Request<B>, from: Client, forwarded: bool) -> Resu
 }
 
 fn aim_http2<B>(request: &mut Request<B>, from: Client, forwarded: bool) -> Result<Option<Tunnel>, Reason> {
+    let accept = upgrade_to_connect(request);
     if !is_whole(request.uri()) {
         normalise_target(request)?;
         check_host(request)?;
@@ -98,7 +101,21 @@ fn aim_http2<B>(request: &mut Request<B>, from: Client, forwarded: bool) -> Resu
         add_forwarded(request.headers_mut(), from, host);
     }
     *request.version_mut() = Version::HTTP_2;
-    Ok((request.method() == Method::CONNECT).then_some(Tunnel::Connect))
+    Ok(match accept {
+        Some(accept) => Some(Tunnel::UpgradeToConnect(accept)),
+        None => (request.method() == Method::CONNECT).then_some(Tunnel::Connect),
+    })
+}
+
+/// HTTP/1.1's way to ask for WebSocket becomes that of RFC 8441. Any other upgrade is not taken up, as a server may
+/// do (RFC 9110, 7.8).
+fn upgrade_to_connect<B>(request: &mut Request<B>) -> Option<Accept> {
+    let protocol = take_upgrade(request)?;
+    let asked = request.method() == Method::GET && has_token(&protocol, "websocket");
+    let key = request.headers_mut().remove(header::SEC_WEBSOCKET_KEY).filter(|_| asked)?;
+    *request.method_mut() = Method::CONNECT;
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    Some(Accept::of(&key))
 }
 
 /// The scheme is that of our own connection, which has no TLS: some servers insist. `X-Forwarded-Proto` has the
@@ -149,13 +166,19 @@ pub(super) fn prepare_response(headers: &mut HeaderMap) {
 
 /// Takes them off an answer that opens a tunnel: a `101`'s upgrade fields are the point of it, HTTP/2 has none.
 pub(super) fn prepare_switch(headers: &mut HeaderMap, tunnel: Tunnel) {
-    if tunnel != Tunnel::Upgrade {
-        strip_hop_by_hop(headers);
-        headers.remove(header::SEC_WEBSOCKET_ACCEPT);
-        return;
-    }
     let protocol = headers.remove(header::UPGRADE);
     strip_hop_by_hop(headers);
+    let protocol = match tunnel {
+        Tunnel::ConnectToUpgrade | Tunnel::Connect => {
+            headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+            return;
+        }
+        Tunnel::Upgrade => protocol,
+        Tunnel::UpgradeToConnect(accept) => {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.value());
+            Some(HeaderValue::from_static("websocket"))
+        }
+    };
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     if let Some(protocol) = protocol {
         headers.insert(header::UPGRADE, protocol);
@@ -219,21 +242,9 @@ fn take_connect<B>(request: &mut Request<B>) -> Option<HeaderValue> {
     *request.method_mut() = Method::GET;
     // RFC 8441 has no key; HTTP/1.1 wants one that differs from call to call.
     if protocol == "websocket" && !request.headers().contains_key(header::SEC_WEBSOCKET_KEY) {
-        request.headers_mut().insert(header::SEC_WEBSOCKET_KEY, websocket_key());
+        request.headers_mut().insert(header::SEC_WEBSOCKET_KEY, websocket::key());
     }
     Some(protocol)
-}
-
-/// Sixteen bytes in Base64, unlike any before. It proves that the server knows WebSocket and is no secret.
-fn websocket_key() -> HeaderValue {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let [high, low] = [0_u8, 1].map(|half| RandomState::new().hash_one(half));
-    let bits = (u128::from(high) << 64) | u128::from(low);
-    // 21 digits of 6 bits; the last digit has the 2 that are left.
-    let mut key: Vec<u8> = (0..21).map(|place| ALPHABET[(bits >> (122 - 6 * place)) as usize % 64]).collect();
-    key.push(ALPHABET[(bits << 4) as usize % 64]);
-    key.extend_from_slice(b"==");
-    HeaderValue::from_bytes(&key).unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
 }
 
 /// HTTP/2 may send cookies in several fields, HTTP/1.1 must not (RFC 9113, 8.2.3).

@@ -35,6 +35,7 @@ mod tally;
 mod tests;
 mod upgrade;
 mod upstreams;
+mod websocket;
 mod worker;
 
 use std::fmt;

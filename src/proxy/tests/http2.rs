@@ -379,3 +379,61 @@ async fn websocket_over_http2_is_an_upgrade_to_the_server() {
     drop(server);
     plane.until("over", |c| c.in_flight() == 0).await;
 }
+
+/// A server that speaks HTTP/2 alone and echoes what comes through a tunnel to `/ws`; all else is `404`.
+async fn websocket_over_http2_alone() -> (SocketAddr, UnboundedReceiver<http::request::Parts>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, heard) = unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let tell = tell.clone();
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                let switched = hyper::upgrade::on(&mut request);
+                let (head, _) = request.into_parts();
+                let mut response = Response::new(Full::<Bytes>::default());
+                if head.uri.path() == "/ws" {
+                    tokio::spawn(async move {
+                        let (mut from, mut to) = tokio::io::split(TokioIo::new(switched.await.unwrap()));
+                        tokio::io::copy(&mut from, &mut to).await.unwrap();
+                    });
+                } else {
+                    *response.status_mut() = http::StatusCode::NOT_FOUND;
+                }
+                tell.send(head).unwrap();
+                async { Ok::<_, hyper::Error>(response) }
+            });
+            let mut serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            serving.enable_connect_protocol();
+            tokio::spawn(serving.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    (address, heard)
+}
+
+#[tokio::test]
+async fn websocket_over_http1_is_an_extended_connect_to_a_server_of_http2() {
+    let (address, mut heard) = websocket_over_http2_alone().await;
+    let plane = Plane::start(&[address], over(UpstreamProtocol::H2c));
+    let mut client = plane.client().await;
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.send(format!("GET /elsewhere HTTP/1.1\r\nhost: m\r\n{upgrade}")).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 404 "), "no tunnel, and the connection goes on");
+    heard.recv().await.unwrap();
+
+    client.send(format!("GET /ws HTTP/1.1\r\nhost: m\r\n{upgrade}")).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+    assert!(head.contains("upgrade: websocket\r\n") && head.contains("connection: upgrade\r\n"), "{head}");
+    let asked = heard.recv().await.unwrap();
+    assert_eq!((asked.method.as_str(), asked.uri.to_string().as_str()), ("CONNECT", "http://m/ws"));
+    assert_eq!(asked.extensions.get::<hyper::ext::Protocol>().unwrap().as_str(), "websocket");
+    assert!(!asked.headers.contains_key("sec-websocket-key") && asked.headers["sec-websocket-version"] == "13");
+
+    client.send("ping").await;
+    assert_eq!(client.exactly(4).await, b"ping");
+    drop(client);
+    plane.until("over", |c| c.in_flight() == 0).await;
+}

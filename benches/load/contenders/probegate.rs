@@ -10,10 +10,12 @@ use crate::process::Process;
 
 use super::{Place, ProbeTarget, Standing, free_address};
 
+/// Names the Probegate to measure; by default it is the one of this build.
+const BINARY: &str = "PROBEGATE_LOAD_BINARY";
+
 /// The release binary that cargo built for this bench, unless another is named.
 pub(super) fn binary() -> Result<PathBuf, String> {
-    let path =
-        std::env::var_os("PROBEGATE_LOAD_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_probegate").into(), PathBuf::from);
+    let path = std::env::var_os(BINARY).map_or_else(|| env!("CARGO_BIN_EXE_probegate").into(), PathBuf::from);
     if path.is_file() { Ok(path) } else { Err(format!("no binary at {}", path.display())) }
 }
 
@@ -65,6 +67,8 @@ degrade = ["memory", "disk", "queue", "sidecar"]
     text.push_str("\n[checks.upstream]\ninterval = \"1s\"\ntimeout = \"500ms\"\n\n[checks.alive]\ninterval = \"1s\"\ntimeout = \"500ms\"\n");
     let file = place.write("probegate.toml", &text)?;
     let mut command = Command::new(binary().map_err(io::Error::other)?);
+    // It would be taken for a key of the configuration.
+    command.env_remove(BINARY);
     command.arg("run").arg("-c").arg(&file);
     let process = Process::start(command, place.core, &place.folder.join("probegate.log"))?;
     let probes = vec![ProbeTarget { label: "probegate, probe thread", address: probes, path: "/health", headers: "" }];

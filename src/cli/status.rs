@@ -265,7 +265,7 @@ impl View<'_> {
 
     fn change(&self, change: &Change) -> Vec<Cell> {
         let what = match change.what.as_str() {
-            "gate" | "check" => change.name.clone(),
+            "gate" | "check" | "upstream" => change.name.clone(),
             "instance" => format!("server {}", change.name),
             other => other.to_owned(),
         };

@@ -164,8 +164,9 @@ pub const THROTTLE_WINDOW: usize = 5;
 pub const DRAIN_SLACK: Duration = Duration::from_secs(1);
 /// Threads get this long to end by themselves once they are told; below the 2 s floor that the kubelet gives.
 pub const STOP_GRACE: Duration = Duration::from_millis(1500);
-/// Log lines that wait for a slow reader of standard error; more are dropped and counted.
-pub const LOG_QUEUE: usize = 8192;
+/// Log lines that wait for a slow reader of standard error; more are dropped and counted. Such queues are memory from
+/// the start: 32 bytes a line.
+pub const LOG_QUEUE: usize = 1024;
 /// At the end the log gets this long to be read.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Lines of the access log that wait for a slow reader of standard output; more are dropped and counted.
@@ -176,7 +177,7 @@ pub const ACCESS_LOG_ID_BYTES_MAX: usize = 128;
 /// The transition ring's file is rotated at this size; with the one before it, twice as much is kept.
 pub const RING_BYTES_MAX: u64 = 256 * 1024;
 /// Transitions that wait for a slow disk; more are not written.
-pub const RING_QUEUE: usize = 1024;
+pub const RING_QUEUE: usize = 256;
 /// A trace ends at this size: some eight hours of a server with one progress check.
 pub const TRACE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Lines of a trace that wait for a slow disk; one more ends it.

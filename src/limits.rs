@@ -300,6 +300,10 @@ pub const OUTCOMES_MIN_SUCCESS_PERMILLE: u32 = 500;
 pub const OUTCOMES_WINDOW: Duration = Duration::from_secs(30);
 /// Fewer requests than this in the window say nothing.
 pub const OUTCOMES_MIN_REQUESTS: u32 = 10;
+/// As for one address of several: fewer in a row are bad luck.
+pub const OUTCOMES_CONSECUTIVE_FAILURES: u32 = 5;
+/// A row that is younger says nothing: retries of one request come within this, and so does a short stumble.
+pub const OUTCOMES_ROW: Duration = Duration::from_secs(2);
 /// From the verdict to the first trial; doubled with each trial that fails ...
 pub const OUTCOMES_PAUSE: Duration = Duration::from_secs(5);
 /// ... up to this.

@@ -42,6 +42,8 @@ pub(super) struct Suspects {
     seen: Option<Box<Origins>>,
     /// By step of the window, oldest first: when it began.
     ends: VecDeque<(Time, News)>,
+    /// Failures by share since the last good end.
+    row: Vec<(usize, u64)>,
     /// One bit for each share that something good has come from since the present model server began.
     once_good: u64,
 }
@@ -67,9 +69,23 @@ impl Suspects {
         if !counted || news.is_empty() {
             return;
         }
+        if news.iter().any(|(_, good, _)| *good > 0) {
+            self.row.clear();
+        } else {
+            self.row_grows(&news);
+        }
         match self.ends.back_mut() {
             Some((begun, ends)) if now.since(*begun) < step => ends.extend(news),
             _ => self.ends.push_back((now, news)),
+        }
+    }
+
+    fn row_grows(&mut self, news: &News) {
+        for (share, _, bad) in news {
+            match self.row.iter_mut().find(|(known, _)| known == share) {
+                Some((_, count)) => *count += bad,
+                None => self.row.push((*share, *bad)),
+            }
         }
     }
 
@@ -88,6 +104,7 @@ impl Suspects {
     /// Forgets the window.
     pub(super) fn clear(&mut self) {
         self.ends.clear();
+        self.row.clear();
     }
 
     /// Why the window's failures may be one caller's bad input and no fault of the server's, if they may.
@@ -109,6 +126,18 @@ impl Suspects {
             return Some(format!("all {count} are of one input of one caller, which has never ended well"));
         }
         Some(spared("input", &inputs))
+    }
+
+    /// The same for failures in a row: two callers are enough, or two inputs of one, or one input that has ended
+    /// well before. In a row nothing else ends well.
+    pub(super) fn objection_to_row(&self) -> Option<String> {
+        let of_kind = |inputs: bool| self.row.iter().filter(move |(share, _)| (Origins::CALLERS <= *share) == inputs);
+        let mut inputs = of_kind(true);
+        let (input, count) = inputs.next()?;
+        let several = inputs.next().is_some() || of_kind(false).nth(1).is_some();
+        let was_good = self.once_good >> input & 1 == 1;
+        let why = || format!("all {count} are of one input of one caller, which has never ended well");
+        (!several && !was_good).then(why)
     }
 
     /// None where nothing failed.
@@ -140,8 +169,12 @@ fn spared(what: &str, sums: &Sums) -> String {
 mod tests {
     use super::*;
 
-    const PLAN: OutcomesPlan =
-        OutcomesPlan { min_success_permille: 500, window: Duration::from_secs(30), min_requests: 10 };
+    const PLAN: OutcomesPlan = OutcomesPlan {
+        min_success_permille: 500,
+        window: Duration::from_secs(30),
+        min_requests: 10,
+        consecutive_failures: 5,
+    };
 
     #[derive(Default)]
     struct Scene {
@@ -196,6 +229,20 @@ mod tests {
         let why = "all 50 are of one input of one caller, which has never ended well";
         assert_eq!(one.objection().as_deref(), Some(why));
         assert_eq!(one.ends(1, 2, 0, 1).objection(), None);
+    }
+
+    #[test]
+    fn a_row_is_weighed_by_itself_whatever_ended_well_before_it() {
+        let good = || Scene::new().ends(1, 1, 90, 0).ends(2, 2, 90, 0);
+        assert_eq!(good().ends(1, 1, 0, 5).suspects.objection_to_row(), None, "it has ended well before");
+        let poison = good().ends(1, 3, 0, 5);
+        let why = "all 5 are of one input of one caller, which has never ended well";
+        assert_eq!(poison.suspects.objection_to_row().as_deref(), Some(why));
+        let both = poison.ends(2, 4, 0, 1);
+        assert_eq!(both.suspects.objection_to_row(), None, "another caller's failed too");
+        assert!(both.objection().is_some(), "the share must wait");
+        assert_eq!(both.ends(2, 2, 1, 0).suspects.objection_to_row(), None, "no row");
+        assert_eq!(good().ends(1, 3, 0, 4).ends(1, 4, 0, 1).suspects.objection_to_row(), None, "two inputs");
     }
 
     #[test]

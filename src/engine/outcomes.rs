@@ -1,8 +1,10 @@
 //! Whether the answers are good: a server that answers, and whose every answer is a failure.
 //!
 //! Owns one `outcomes` check: a window of ends, a floor of requests below which nothing is said, and the way
-//! back. What may be one caller's bad input is no verdict: see [`super::origins`]. After a verdict and a pause
-//! the check lets single trial requests decide (half-open), and each trial that fails doubles the next pause.
+//! back. Two things speak against the server: too small a share of good ends within the window, and a row of
+//! failures without a good end between them, which does not wait for older good ends to leave the window. What
+//! may be one caller's bad input is no verdict: see [`super::origins`]. After a verdict and a pause the check
+//! lets single trial requests decide (half-open), and each trial that fails doubles the next pause.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use super::origins::{Origins, Suspects};
 use super::plan::OutcomesPlan;
 use super::time::Time;
 use super::traffic::Traffic;
-use crate::limits::{OUTCOMES_PAUSE, OUTCOMES_PAUSE_MAX};
+use crate::limits::{OUTCOMES_PAUSE, OUTCOMES_PAUSE_MAX, OUTCOMES_ROW};
 
 /// Steps that a window is cut into, so that its length costs nothing.
 const STEPS: u32 = 64;
@@ -21,6 +23,8 @@ const STEPS: u32 = 64;
 pub(super) struct Outcomes {
     /// Ends by the step they fell into, oldest first: when it began, good ones, bad ones.
     ends: VecDeque<(Time, u64, u64)>,
+    /// Failures since the last good end, if there are any.
+    row: Option<Row>,
     /// The plane's counts as last seen.
     seen: Option<(u64, u64)>,
     breaker: Breaker,
@@ -29,6 +33,14 @@ pub(super) struct Outcomes {
     suspects: Suspects,
     /// What keeps it from a verdict.
     objection: Option<String>,
+}
+
+/// Failures with no good end among them.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    first: Time,
+    last: Time,
+    count: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,13 +89,13 @@ impl Outcomes {
         match &mut self.breaker {
             Breaker::Closed => {
                 self.note(now, plan, good, bad);
-                if let Some(reason) = self.complaint(plan) {
-                    self.objection = self.suspects.objection(plan).map(|why| format!("{reason}, but {why}"));
-                    if self.objection.is_some() {
-                        return self.shown();
+                match self.charge(plan) {
+                    Some(Ok(reason)) => {
+                        self.failed_trials = 0;
+                        self.breaker = Breaker::Open { until: now + self.pause(), reason };
                     }
-                    self.failed_trials = 0;
-                    self.breaker = Breaker::Open { until: now + self.pause(), reason };
+                    Some(Err(objection)) => self.objection = Some(objection),
+                    None => {}
                 }
             }
             Breaker::Open { until, reason } if *until <= now => {
@@ -100,6 +112,7 @@ impl Outcomes {
                 *so_far += good;
                 if u64::from(successes) <= *so_far {
                     self.ends.clear();
+                    self.row = None;
                     self.suspects.clear();
                     self.failed_trials = 0;
                     self.breaker = Breaker::Closed;
@@ -147,6 +160,9 @@ impl Outcomes {
         if good + bad == 0 {
             return;
         }
+        // Of what ended between two samples the order is unknown: then nothing of it is part of a row.
+        let begun = self.row.filter(|_| good == 0).map_or((now, 0), |row| (row.first, row.count));
+        self.row = (good == 0).then_some(Row { first: begun.0, last: now, count: begun.1 + bad });
         match self.ends.back_mut() {
             Some(last) if now.since(last.0) < plan.window / STEPS => {
                 last.1 += good;
@@ -160,10 +176,38 @@ impl Outcomes {
         self.ends.iter().fold((0, 0), |sum, (_, good, bad)| (sum.0 + good, sum.1 + bad))
     }
 
+    /// What brings the server down, or what would and why it does not; none below the floor.
+    fn charge(&self, plan: &OutcomesPlan) -> Option<Result<String, String>> {
+        let (good, bad) = self.sums();
+        if good + bad < u64::from(plan.min_requests) {
+            return None;
+        }
+        let weighed = |reason: String, objection: Option<String>| match objection {
+            Some(why) => Err(format!("{reason}, but {why}")),
+            None => Ok(reason),
+        };
+        let row = self.row_complaint(plan).map(|reason| weighed(reason, self.suspects.objection_to_row()));
+        let share = || self.complaint(plan).map(|reason| weighed(reason, self.suspects.objection(plan)));
+        match row {
+            Some(Ok(reason)) => Some(Ok(reason)),
+            Some(Err(objection)) => share().or(Some(Err(objection))),
+            None => share(),
+        }
+    }
+
+    fn row_complaint(&self, plan: &OutcomesPlan) -> Option<String> {
+        let row = self.row.filter(|row| OUTCOMES_ROW <= row.last.since(row.first))?;
+        if plan.consecutive_failures == 0 || row.count < u64::from(plan.consecutive_failures) {
+            return None;
+        }
+        let within = super::view::span(row.last.since(row.first));
+        Some(format!("the last {} requests all failed, within {within}", row.count))
+    }
+
     fn complaint(&self, plan: &OutcomesPlan) -> Option<String> {
         let (good, bad) = self.sums();
         let all = good + bad;
-        if all < u64::from(plan.min_requests) || u64::from(plan.min_success_permille) * all <= good * 1000 {
+        if u64::from(plan.min_success_permille) * all <= good * 1000 {
             return None;
         }
         let least = f64::from(plan.min_success_permille) / 10.0;
@@ -181,7 +225,7 @@ mod tests {
     use super::*;
 
     fn plan() -> OutcomesPlan {
-        OutcomesPlan { min_success_permille: 500, window: Duration::from_secs(30), min_requests: 10 }
+        OutcomesPlan { consecutive_failures: 5, ..OutcomesPlan::default() }
     }
 
     fn at(outcomes: &mut Outcomes, second: u64, succeeded: u64, failed: u64) -> Judged {
@@ -197,6 +241,47 @@ mod tests {
         let judged = at(&mut outcomes, 3, 0, 10);
         assert!(judged.down);
         assert_eq!(judged.reason, "10 of the last 10 requests failed within 30s; at least 50 % must end well");
+    }
+
+    #[test]
+    fn a_row_of_failures_does_not_wait_for_old_good_ends_to_leave_the_window() {
+        let mut outcomes = Outcomes::default();
+        at(&mut outcomes, 1, 0, 0);
+        assert!(!at(&mut outcomes, 2, 500, 0).down);
+        for second in 3..=6 {
+            assert!(!at(&mut outcomes, second, 500, second - 2).down, "{second}");
+        }
+        let judged = at(&mut outcomes, 7, 500, 5);
+        assert!(judged.down);
+        assert_eq!(judged.reason, "the last 5 requests all failed, within 4s");
+    }
+
+    #[test]
+    fn one_good_end_breaks_a_row_and_a_short_stumble_is_none() {
+        let mut outcomes = Outcomes::default();
+        at(&mut outcomes, 1, 0, 0);
+        assert!(!at(&mut outcomes, 2, 500, 0).down);
+        assert!(!at(&mut outcomes, 3, 500, 200).down, "all at once");
+        assert!(!at(&mut outcomes, 4, 501, 204).down, "which of them was last is not known");
+        assert!(!at(&mut outcomes, 5, 501, 208).down, "it begins anew");
+        assert!(!at(&mut outcomes, 6, 501, 209).down);
+        assert!(at(&mut outcomes, 7, 501, 210).down);
+    }
+
+    #[test]
+    fn a_row_below_the_floor_or_switched_off_says_nothing() {
+        let mut outcomes = Outcomes::default();
+        at(&mut outcomes, 1, 0, 0);
+        for second in 2..=10 {
+            assert!(!at(&mut outcomes, second, 0, second - 1).down, "{second}");
+        }
+        let off = OutcomesPlan { consecutive_failures: 0, ..plan() };
+        let mut outcomes = Outcomes::default();
+        for failed in 0..60 {
+            let traffic = Traffic { succeeded: 500 * failed.min(1), failed, ..Traffic::default() };
+            let judged = outcomes.judge(Time::from_millis(1000 + failed * 100), &off, &traffic, None, 1);
+            assert!(!judged.down, "{judged:?}");
+        }
     }
 
     #[test]

@@ -144,6 +144,8 @@ pub struct OutcomesPlan {
     pub window: Duration,
     /// With fewer of them nothing is said. At least 1.
     pub min_requests: u32,
+    /// So many failures in a row say as much as the share, and sooner; 0: a row never does.
+    pub consecutive_failures: u32,
 }
 
 impl ProgressPlan {
@@ -182,6 +184,7 @@ impl Default for OutcomesPlan {
             min_success_permille: l::OUTCOMES_MIN_SUCCESS_PERMILLE,
             window: l::OUTCOMES_WINDOW,
             min_requests: l::OUTCOMES_MIN_REQUESTS,
+            consecutive_failures: l::OUTCOMES_CONSECUTIVE_FAILURES,
         }
     }
 }

@@ -39,7 +39,8 @@ pub struct Traffic {
     pub shed: u64,
     /// Requests that ended well, ever.
     pub succeeded: u64,
-    /// Requests that ended by the model server's failure, ever: 5xx, resets, timeouts. No client's fault is one.
+    /// Requests that ended by the model server's failure, ever: 5xx, resets, timeouts, a gRPC status that says so.
+    /// No client's fault is one, nor is an answer that says "busy" (503 with `Retry-After`).
     pub failed: u64,
     /// When the worker that has been silent for longest last turned its loop.
     pub last_beat: Option<Time>,

@@ -16,6 +16,7 @@ use super::durations::{BUCKETS_MS, Buckets, Ring, add};
 use super::flights::{Flight, Flights, InFlight};
 use super::origins::{Origin, Tallied};
 use super::refusal::Reason;
+use super::tally::Verdict;
 use crate::clock::Clock;
 use crate::engine::{Origins, Time, Traffic};
 
@@ -275,19 +276,19 @@ impl WorkerCounters {
 
     /// A request of ours ended whole, having waited silently for `silent` and shared the server with `sharing`
     /// requests, itself among them.
-    pub(super) fn judged(&self, code: u16, from: Origin, silent: Duration, sharing: u32, now: Time) {
+    pub(super) fn judged(&self, verdict: Verdict, from: Origin, silent: Duration, sharing: u32, now: Time) {
         self.pace.observe(silent / sharing.max(1), now);
-        match code {
-            500.. => {
+        match verdict {
+            Verdict::Bad(_) => {
                 add(&self.failed, 1);
                 self.origins.note(from, false);
             }
-            // A client's own error says nothing of the model server.
-            400..500 => {}
-            _ => {
+            Verdict::Good => {
                 add(&self.succeeded, 1);
                 self.origins.note(from, true);
             }
+            // A client's own error, or its haste, says nothing of the model server.
+            Verdict::Late | Verdict::Neither => {}
         }
     }
 
@@ -554,9 +555,9 @@ mod tests {
         let counters = Counters::new(2, Clock::start());
         let now = counters.clock.now();
         assert_eq!(counters.traffic().pace, None);
-        counters.worker(0).judged(200, Origin::default(), Duration::from_millis(10), 1, now);
-        counters.worker(1).judged(200, Origin::default(), Duration::from_millis(900), 3, now);
-        counters.worker(1).judged(500, Origin::default(), Duration::from_millis(20), 1, now);
+        counters.worker(0).judged(Verdict::Good, Origin::default(), Duration::from_millis(10), 1, now);
+        counters.worker(1).judged(Verdict::Good, Origin::default(), Duration::from_millis(900), 3, now);
+        counters.worker(1).judged(Verdict::Neither, Origin::default(), Duration::from_millis(20), 1, now);
         assert_eq!(counters.traffic().pace, Some(Duration::from_millis(300)));
     }
 

@@ -29,7 +29,7 @@ use super::places::Place;
 use super::pool::Sender;
 use super::refusal::Reason;
 use super::substance::Substance;
-use super::tally::Turn;
+use super::tally::{Turn, Verdict};
 use super::upstreams::Picked;
 use super::{Limits, dial, headers, upgrade};
 use crate::engine::Time;
@@ -40,6 +40,8 @@ pub(super) struct Ticket {
     began: Time,
     /// The model server's status, once its head is there.
     code: u16,
+    /// What its answer says about the model server so far.
+    verdict: Verdict,
     /// Held until the end.
     _place: Place,
     flight: Flight,
@@ -101,6 +103,7 @@ impl Ticket {
             conn: Rc::clone(conn),
             began,
             code: 0,
+            verdict: Verdict::Neither,
             _place: place,
             flight,
             answered: None,
@@ -131,9 +134,10 @@ impl Ticket {
         self.recording.as_ref().map(Recording::key)
     }
 
-    /// The head came.
-    pub(super) fn answered(&mut self, code: u16) {
+    /// The head came, and says so much about the model server.
+    pub(super) fn answered(&mut self, code: u16, verdict: Verdict) {
         self.code = code;
+        self.says(verdict);
         if let Some(recording) = &self.recording {
             recording.answered(self.code);
         }
@@ -143,6 +147,13 @@ impl Ticket {
         counters.progress(now);
         counters.flights().moved(self.flight, now);
         counters.answered(self.code, now.since(self.began));
+    }
+
+    fn says(&mut self, verdict: Verdict) {
+        self.verdict = verdict;
+        if let Some(turn) = &mut self.turn {
+            turn.says(verdict);
+        }
     }
 
     /// A part of the answer passed; `substance`: it was more than a sign that the connection is open.
@@ -175,7 +186,7 @@ impl Ticket {
         self.recording.take().into_iter().for_each(Recording::finish);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);
-        counters.judged(self.code, self.origin, self.silent_part(took), self.sharing, now);
+        counters.judged(self.verdict, self.origin, self.silent_part(took), self.sharing, now);
         if let Some(turn) = self.turn.take() {
             turn.finish();
         }
@@ -253,9 +264,7 @@ impl Exchange {
 
     /// The answer's trailers passed.
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Some(turn) = &mut self.ticket.turn {
-            turn.trailers(trailers);
-        }
+        self.ticket.says(self.ticket.verdict.with(trailers));
     }
 
     /// The answer's last byte was read: the connection is free for the next.
@@ -290,11 +299,8 @@ pub(super) async fn forward(
         Hop::Http2 => exchange_shared(&conn, request, limits, ticket.began).await,
     };
     match done {
-        Ok((response, lease, mut turn)) => {
-            if let Some(turn) = &mut turn {
-                turn.answered(response.status(), response.headers());
-            }
-            ticket.turn = turn;
+        Ok((response, lease, turn)) => {
+            ticket.taken(turn);
             answer(ticket, response, lease, client)
         }
         Err(reason) => {
@@ -310,7 +316,7 @@ fn answer(
     lease: Lease,
     client: Option<(Tunnel, OnUpgrade)>,
 ) -> Result<Response<Answer>, Reason> {
-    ticket.answered(response.status().as_u16());
+    ticket.answered(response.status().as_u16(), Verdict::of(response.status(), response.headers()));
     let Some((tunnel, client)) = client else {
         headers::prepare_response(response.headers_mut());
         let substance = Substance::of(response.headers());

@@ -1,6 +1,6 @@
 //! What the requests to one upstream address come to: how many are under way, and how they ended.
 //!
-//! Owns the counting rules. A failure is an answer with 5xx, a gRPC status that says that the server failed, or
+//! Owns the counting rules, for all counts of good and bad ends. A failure is an answer with 5xx, a gRPC status that says that the server failed, or
 //! none at all; 429, 503 with `Retry-After` and `RESOURCE_EXHAUSTED` say that it is busy, and count as nothing;
 //! neither do a client's own error and a client that left. It refuses to conclude: the engine samples the sums.
 //! Each worker writes its own lane; only what a row of failures is made of is shared.
@@ -57,12 +57,43 @@ pub(super) struct Turn {
     verdict: Option<Verdict>,
 }
 
+/// What an answer says about the server that gave it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Verdict {
+pub(super) enum Verdict {
     Good,
     Bad(Failure),
+    /// Not within the time that the client gave it, by its own word.
+    Late,
     /// It says nothing about the server.
     Neither,
+}
+
+impl Verdict {
+    /// By a head that cannot be gRPC's. `retry_after`: it names a time to come back.
+    pub(super) const fn of_head(status: u16, retry_after: bool) -> Self {
+        match status {
+            503 if retry_after => Self::Neither,
+            500.. => Self::Bad(Failure::Status(status)),
+            400..500 => Self::Neither,
+            _ => Self::Good,
+        }
+    }
+
+    /// By a head, which may be all that there is of a gRPC answer.
+    pub(super) fn of(status: StatusCode, headers: &HeaderMap) -> Self {
+        Self::of_head(status.as_u16(), headers.contains_key(RETRY_AFTER)).with(headers)
+    }
+
+    /// The same with these trailers: the last word of gRPC.
+    pub(super) fn with(self, trailers: &HeaderMap) -> Self {
+        let status = || trailers.get("grpc-status")?.to_str().ok()?.parse().ok();
+        match (self, status()) {
+            (Self::Good, Some(DEADLINE_EXCEEDED)) => Self::Late,
+            (Self::Good, Some(failed)) if GRPC_FAILURES.contains(&failed) => Self::Bad(Failure::Grpc(failed)),
+            (Self::Good, Some(1_u16..)) => Self::Neither,
+            (said, _) => said,
+        }
+    }
 }
 
 impl Tally {
@@ -121,37 +152,9 @@ impl Tally {
 }
 
 impl Turn {
-    /// The head came.
-    pub(super) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
-        self.began(status.as_u16(), headers.contains_key(RETRY_AFTER));
-        self.trailers(headers);
-    }
-
-    /// The head came, and no gRPC in it. `retry_after`: it names a time to come back.
-    pub(super) fn began(&mut self, status: u16, retry_after: bool) {
-        self.verdict = Some(match status {
-            503 if retry_after => Verdict::Neither,
-            500.. => Verdict::Bad(Failure::Status(status)),
-            400..500 => Verdict::Neither,
-            _ => Verdict::Good,
-        });
-    }
-
-    /// The trailers came: the last word of gRPC.
-    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
-        if self.verdict == Some(Verdict::Good) {
-            self.verdict = self.grpc(trailers).or(self.verdict);
-        }
-    }
-
-    fn grpc(&self, headers: &HeaderMap) -> Option<Verdict> {
-        let status: u16 = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
-        Some(match status {
-            0 => Verdict::Good,
-            DEADLINE_EXCEEDED if self.timeouts => Verdict::Bad(Failure::Grpc(status)),
-            failed if GRPC_FAILURES.contains(&failed) => Verdict::Bad(Failure::Grpc(status)),
-            _ => Verdict::Neither,
-        })
+    /// What the answer says so far: its head has come, or its trailers.
+    pub(super) fn says(&mut self, verdict: Verdict) {
+        self.verdict = Some(verdict);
     }
 
     /// It ended whole.
@@ -184,7 +187,8 @@ impl Turn {
 
     fn settle(&mut self) {
         let lane = &self.tally.lanes[self.worker];
-        match self.verdict {
+        let late = |verdict: Verdict| if verdict == Verdict::Late { self.late() } else { verdict };
+        match self.verdict.map(late) {
             Some(Verdict::Good) => {
                 // Read first: writing shared memory for every request would cost all workers.
                 if self.tally.row.load(Relaxed) != 0 {
@@ -199,8 +203,12 @@ impl Turn {
                 add(&lane.failed, 1);
                 add(&lane.trials_failed, self.trial.into());
             }
-            Some(Verdict::Neither) | None => {}
+            Some(Verdict::Late | Verdict::Neither) | None => {}
         }
+    }
+
+    const fn late(&self) -> Verdict {
+        if self.timeouts { Verdict::Bad(Failure::Grpc(DEADLINE_EXCEEDED)) } else { Verdict::Neither }
     }
 
     /// Gives the place of a trial free.
@@ -246,8 +254,7 @@ mod tests {
     ) -> (u64, u64) {
         let tally = Arc::new(Tally::new(1));
         let mut turn = tally.turn(0, true);
-        turn.answered(StatusCode::from_u16(status).unwrap(), &headers(head));
-        turn.trailers(&headers(trailers));
+        turn.says(Verdict::of(StatusCode::from_u16(status).unwrap(), &headers(head)).with(&headers(trailers)));
         turn.finish();
         (tally.ends().succeeded, tally.ends().failed)
     }
@@ -287,9 +294,15 @@ mod tests {
             tally.turn(0, timeouts).fail(Reason::UpstreamConnectTimeout);
         }
         assert_eq!((tally.ends().failed, tally.ends().failure), (2, Some(Failure::Timeout)));
+        for timeouts in [false, true] {
+            let mut turn = tally.turn(0, timeouts);
+            turn.says(Verdict::Good.with(&headers(&[("grpc-status", "4")])));
+            turn.finish();
+        }
+        assert_eq!((tally.ends().failed, tally.ends().failure), (3, Some(Failure::Grpc(4))));
         tally.turn(0, true).fail(Reason::ClientGone);
         tally.turn(0, true).fail(Reason::UpstreamReset);
-        assert_eq!((tally.ends().failed, tally.ends().failure), (3, Some(Failure::Reset)));
+        assert_eq!((tally.ends().failed, tally.ends().failure), (4, Some(Failure::Reset)));
     }
 
     #[test]
@@ -300,7 +313,7 @@ mod tests {
         }
         assert_eq!(tally.ends().row, 4);
         let mut good = tally.turn(1, true);
-        good.answered(StatusCode::OK, &HeaderMap::new());
+        good.says(Verdict::Good);
         assert_eq!(tally.in_flight(), 1);
         good.finish();
         assert_eq!((tally.ends().row, tally.ends().failed, tally.in_flight()), (0, 4, 0));
@@ -316,7 +329,7 @@ mod tests {
         assert_eq!(tally.ends().trials_unanswered, 1);
         tally.trial(1, true).unwrap().fail(Reason::UpstreamReset);
         let mut tunnel = tally.trial(0, true).unwrap();
-        tunnel.answered(StatusCode::SWITCHING_PROTOCOLS, &HeaderMap::new());
+        tunnel.says(Verdict::Good);
         tunnel.switched();
         assert!(!tally.ends().trying, "an open tunnel holds no trial up");
         assert_eq!(tally.in_flight(), 1);
@@ -330,7 +343,7 @@ mod tests {
     fn a_client_that_leaves_within_the_answer_says_nothing() {
         let tally = Arc::new(Tally::new(1));
         let mut turn = tally.trial(0, true).unwrap();
-        turn.answered(StatusCode::OK, &HeaderMap::new());
+        turn.says(Verdict::Good);
         drop(turn);
         assert_eq!(tally.ends(), Ends::default());
     }

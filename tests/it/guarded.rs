@@ -66,16 +66,23 @@ fn a_triton_whose_stub_is_stopped_leaves_rotation_and_comes_back_by_a_trial() {
         "[upstream]\naddress = \"{main}\"\npreset = \"tritonserver\"\nmodels = [\"tiny\"]\nmetrics = \"http://{side}/metrics\"\n"
     ));
     sidecar.until("/ready", 200);
-    assert_eq!(infer(&sidecar).status, 200);
+    let good = 500;
+    for _ in 0..good {
+        assert_eq!(infer(&sidecar).status, 200);
+    }
 
     triton.becomes("stub-stopped");
     let failed = until("an inference fails", || Some(infer(&sidecar)).filter(|reply| reply.status == 500));
     assert!(failed.body.contains("is not healthy"), "{failed:?}");
+    let mut bad = 1;
     until("it leaves rotation", || {
-        infer(&sidecar);
+        bad += u32::from(infer(&sidecar).status == 500);
         (sidecar.probe("/ready").status == 503).then_some(())
     });
-    assert_eq!(sidecar.check("outcomes")["state"], "down", "{}", sidecar.report());
+    assert!(bad < good, "the good answers before were not waited for");
+    let check = sidecar.check("outcomes");
+    assert_eq!(check["state"], "down", "{}", sidecar.report());
+    assert!(check["last"]["reason"].as_str().is_some_and(|why| why.contains("all failed")), "{check}");
     assert_eq!(wire::get(main, "/v2/models/tiny/ready").status, 200, "its own word");
     assert_eq!(sidecar.probe("/health").status, 200);
 

@@ -308,6 +308,8 @@ pub(crate) struct RawOutcomes {
     pub(crate) window: Option<Span>,
     /// With fewer of them nothing is said. Default 10.
     pub(crate) min_requests: Option<i64>,
+    /// So many failures in a row, over 2s or more, say as much as the share and sooner. 0: a row never does. Default 5.
+    pub(crate) consecutive_failures: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

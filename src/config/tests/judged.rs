@@ -26,11 +26,12 @@ fn progress_is_a_text_or_a_table_and_its_golden_check_is_found_by_name() {
 fn outcomes_need_nothing_and_take_everything() {
     let config = with(
         "[checks.a]\noutcomes = {}\n[checks.b]\n\
-        outcomes = { min_success = \"90%\", window = \"10s\", min_requests = 3 }",
+        outcomes = { min_success = \"90%\", window = \"10s\", min_requests = 3, consecutive_failures = 0 }",
     )
     .expect("whole");
     assert_eq!(life(&config, "a").rule, Some(TrafficRule::Outcomes(OutcomesPlan::default())));
-    let plan = OutcomesPlan { min_success_permille: 900, window: Duration::from_secs(10), min_requests: 3 };
+    let window = Duration::from_secs(10);
+    let plan = OutcomesPlan { min_success_permille: 900, window, min_requests: 3, consecutive_failures: 0 };
     assert_eq!(life(&config, "b").rule, Some(TrafficRule::Outcomes(plan)));
 }
 
@@ -51,6 +52,7 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("progress = { golden = \"nobody\" }", "the name of a golden check"),
         ("progress = { golden = \"upstream\" }", "names a check of another kind"),
         ("outcomes = { min_requests = 0 }", "at least 1"),
+        ("outcomes = { consecutive_failures = -1 }", "found -1"),
         ("outcomes = { min_success = \"120%\" }", "checks.a.outcomes.min_success"),
         ("golden = { cases = \"c.json\", min_accuracy = 1.5 }", "0 to 1"),
     ] {

@@ -15,7 +15,7 @@ use super::response::{self, Answer, Asked, Passing, Response};
 use crate::proxy::access;
 use crate::proxy::forward::Ticket;
 use crate::proxy::refusal::Reason;
-use crate::proxy::tally::Turn;
+use crate::proxy::tally::{Turn, Verdict};
 
 /// A request on its way.
 pub(super) struct Exchange<'a, S> {
@@ -237,11 +237,8 @@ impl<'a, S: Wire> Exchange<'a, S> {
                 Some((Answer::Interim, length)) => rest = &rest[length..],
                 Some((Answer::Final(response), length)) => {
                     self.patience = None;
-                    if let Some(turn) = &mut self.turn {
-                        turn.began(response.status, response.retry_after);
-                    }
                     self.ticket.taken(self.turn.take());
-                    self.ticket.answered(response.status);
+                    self.ticket.answered(response.status, Verdict::of_head(response.status, response.retry_after));
                     if response.status == 101 {
                         return Err(Ended::Switched(rest[length..].to_vec()));
                     }

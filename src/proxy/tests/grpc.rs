@@ -97,6 +97,9 @@ impl tonic::server::StreamingService<Bytes> for Echo {
                 while let Some(message) = incoming.next().await {
                     let Ok(message) = message else { return };
                     let told = match &message[..] {
+                        [b'c', b'o', b'd', b'e', code] => {
+                            to.send(Err(tonic::Status::new(i32::from(*code).into(), ""))).await
+                        }
                         b"fail" => to.send(Err(tonic::Status::data_loss("gr\u{fc}n %"))).await,
                         b"stall" => {
                             let _ = to.send(Ok(message)).await;
@@ -196,9 +199,9 @@ fn method() -> http::uri::PathAndQuery {
     http::uri::PathAndQuery::from_static("/test.Echo/Any")
 }
 
-async fn unary(client: &mut Client, message: &'static str) -> Result<tonic::Response<Bytes>, tonic::Status> {
+async fn unary(client: &mut Client, message: &str) -> Result<tonic::Response<Bytes>, tonic::Status> {
     within(client.ready()).await.unwrap();
-    let request = tonic::Request::new(Bytes::from_static(message.as_bytes()));
+    let request = tonic::Request::new(Bytes::copy_from_slice(message.as_bytes()));
     within(client.unary(request, method(), Plain)).await
 }
 
@@ -224,6 +227,30 @@ async fn a_call_passes_with_its_metadata_and_its_status() {
     let failed = unary(&mut client, "fail").await.unwrap_err();
     assert_eq!((failed.code(), failed.message()), (Code::DataLoss, "gr\u{fc}n %"));
     plane.until("counted", |c| c.forwarded(200) == 2 && c.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn a_status_that_blames_the_server_is_a_failure_and_one_that_blames_the_client_or_the_load_is_none() {
+    let server = Server::start();
+    let plane = Plane::start(&[server.address], Setting::default());
+    let mut client = client(&plane).await;
+    let mut expected = (0, 0);
+    for code in 0..=16_u8 {
+        let said = unary(&mut client, &format!("code{}", char::from(code))).await.map_err(|status| status.code());
+        assert_eq!(said.map(|_| ()).unwrap_err(), if code == 0 { Code::Internal } else { i32::from(code).into() });
+        match code {
+            // No message, and all is well: the server's own word.
+            0 => expected.0 += 1,
+            2 | 13 | 14 | 15 => expected.1 += 1,
+            _ => {}
+        }
+        let ended = u64::from(code) + 1;
+        plane.until("counted", |c| c.forwarded(200) == ended).await;
+        let traffic = plane.counters().traffic();
+        assert_eq!((traffic.succeeded, traffic.failed), expected, "after {code}");
+    }
+    let all: (u64, u64) = plane.counters().origins().shares.iter().fold((0, 0), |all, s| (all.0 + s.0, all.1 + s.1));
+    assert_eq!(all, (expected.0 * 2, expected.1 * 2), "by caller and by input");
 }
 
 #[tokio::test]

@@ -226,8 +226,6 @@ SERVERS = [
         counter="nv_inference_request_success",
         stopped="failing",
         quick=oip(20.0),
-        # A stopped stub lets one request a second fail, and no more.
-        more='[checks.outcomes]\noutcomes = { window = "4s", min_requests = 3 }\n',
     ),
     Server(
         name="vllm",

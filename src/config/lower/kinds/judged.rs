@@ -84,6 +84,13 @@ impl Ground<'_> {
         }
         let floor = self.count(table.min_requests, "min_requests", u64::from(plan.min_requests));
         plan.min_requests = u32::try_from(floor).unwrap_or(u32::MAX);
+        match table.consecutive_failures {
+            Some(0) => plan.consecutive_failures = 0,
+            row => {
+                let row = self.count(row, "consecutive_failures", u64::from(plan.consecutive_failures));
+                plan.consecutive_failures = u32::try_from(row).unwrap_or(u32::MAX);
+            }
+        }
         Some((Kind::Outcomes(plan), "traffic".to_owned(), Subject::Server))
     }
 

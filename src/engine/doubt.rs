@@ -47,7 +47,7 @@ impl Doubt {
         if self.late_until.is_some_and(|until| until <= now) {
             self.late_until = None;
         }
-        match (self.reason().is_some(), self.since) {
+        match (self.is_ill(), self.since) {
             (true, None) => {
                 self.since = Some(now);
                 Some(true)
@@ -58,6 +58,10 @@ impl Doubt {
             }
             _ => None,
         }
+    }
+
+    const fn is_ill(&self) -> bool {
+        self.is_starved() || self.network_is_out()
     }
 
     /// The process itself did not get to run: no timeout means anything, local ones included.

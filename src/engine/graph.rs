@@ -180,6 +180,9 @@ impl Graph {
     /// Sets a check's opinion and carries it on. Children whose parent went down or came back are named in
     /// `children`, with the difference in parents that are down.
     pub(super) fn set(&mut self, check: CheckId, levels: Levels, children: &mut Vec<(CheckId, i32)>) {
+        if self.levels[check.index()] == levels {
+            return;
+        }
         let mut changed = vec![check.index()];
         while let Some(node) = changed.pop() {
             // A group is looked at when its turn comes: several of its members may have moved by then.

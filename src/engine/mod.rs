@@ -368,12 +368,13 @@ impl Engine {
 
     /// Carries a check's change on: its state as shown, the graph, its children, its wake-up.
     fn refresh(&mut self, id: CheckId, why: &str) {
-        let mut changed = vec![(id, 0)];
-        while let Some((id, parents)) = changed.pop() {
+        let plan = Arc::clone(&self.plan);
+        let mut changed = Vec::new();
+        let mut next = Some((id, 0));
+        while let Some((id, parents)) = next {
             if parents != 0 {
                 self.parents_changed(id, parents);
             }
-            let plan = Arc::clone(&self.plan);
             let plan = &plan.checks[id.index()];
             self.show(id, plan, if parents == 0 { why } else { "" });
             let check = &self.checks[id.index()];
@@ -386,6 +387,7 @@ impl Engine {
             self.schedule.set(id.0, wake);
             self.views[id.index()] = None;
             self.revision += 1;
+            next = changed.pop();
         }
     }
 

@@ -11,6 +11,7 @@ pub struct Time(u64);
 impl Time {
     pub const ZERO: Self = Self(0);
 
+    #[inline]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
@@ -23,6 +24,7 @@ impl Time {
         Self(secs * 1_000_000_000)
     }
 
+    #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
@@ -32,6 +34,7 @@ impl Time {
     }
 
     /// How long after `earlier` this is; nothing if it is before.
+    #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -41,12 +44,14 @@ impl Add<Duration> for Time {
     type Output = Self;
 
     /// Saturates: a deadline beyond the end of time is never.
+    #[inline]
     fn add(self, rhs: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 
 impl AddAssign<Duration> for Time {
+    #[inline]
     fn add_assign(&mut self, rhs: Duration) {
         *self = *self + rhs;
     }
@@ -55,6 +60,7 @@ impl AddAssign<Duration> for Time {
 impl Sub for Time {
     type Output = Duration;
 
+    #[inline]
     fn sub(self, rhs: Self) -> Duration {
         self.since(rhs)
     }

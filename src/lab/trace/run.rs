@@ -54,7 +54,7 @@ pub fn run(file: &TraceFile, seed: u64) -> Vec<Row> {
     let mut end = admitted + WAIT_FOR_START;
     let mut last_endpoint = Value::Null;
     loop {
-        if !is_admitted && queue.next().is_none_or(|next| next >= admitted) {
+        if !is_admitted && queue.next_at().is_none_or(|next| next >= admitted) {
             is_admitted = true;
             pod.admit(admitted, &mut Io { agenda: &mut agenda, world: &mut apps });
         } else {

@@ -26,7 +26,7 @@ use outside::Inner;
 use requests::Connection;
 use score::Rotation;
 use server::{Life, Request};
-use sidecar::Sight;
+use sidecar::{Sight, Steps};
 
 pub use ends::End;
 pub use score::{Note, Score};
@@ -184,6 +184,9 @@ struct World<'a> {
     design: &'a Design,
     knobs: Arc<Knobs>,
     queue: Queue<Happening>,
+    /// What a pod plans and what a sidecar wants, while either acts: kept for its room alone.
+    agenda: Vec<(Time, kubelet::Event)>,
+    steps: Steps,
     slots: Vec<Slot>,
     dependencies: Vec<Dependency>,
     /// Pods of the EndpointSlice as the clients' nodes know it.
@@ -245,6 +248,8 @@ impl<'a> World<'a> {
             design,
             knobs,
             queue: Queue::new(),
+            agenda: Vec::new(),
+            steps: Steps::default(),
             slots: Vec::with_capacity(scenario.pods),
             dependencies,
             routed: Vec::with_capacity(scenario.pods),
@@ -285,7 +290,7 @@ impl<'a> World<'a> {
         loop {
             self.score.events += 1;
             // Arrivals are most of all events and come one after the other: they need no heap.
-            if self.next_arrival <= self.end && self.queue.next().is_none_or(|next| self.next_arrival < next) {
+            if self.next_arrival <= self.end && self.queue.next_at().is_none_or(|next| self.next_arrival < next) {
                 self.arrive();
             } else if let Some((now, happening)) = self.queue.pop(self.end) {
                 self.happen(now, happening);

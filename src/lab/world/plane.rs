@@ -11,7 +11,7 @@ use crate::engine::{Passage, Time, Traffic};
 use crate::lab::scenario::Terms;
 
 /// Answers of so many seconds make the pace, as in the proxy.
-const PACE_WINDOW: usize = 60;
+const PACE_WINDOW: u64 = 60;
 
 /// A request that has not reached the server yet.
 #[derive(Clone, Copy, Debug)]
@@ -129,32 +129,33 @@ impl Plane {
     }
 }
 
-/// The largest of a window, to the second.
-#[derive(Debug)]
-struct Pace([(u64, Duration); PACE_WINDOW]);
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self([(u64::MAX, Duration::ZERO); PACE_WINDOW])
-    }
-}
+/// The largest of a window, to the second: those that a later one has not reached, the largest first.
+#[derive(Debug, Default)]
+struct Pace(VecDeque<(u64, Duration)>);
 
 impl Pace {
     fn observe(&mut self, took: Duration, now: Time) {
-        let second = now.as_nanos() / 1_000_000_000;
-        let (of, largest) = &mut self.0[second as usize % PACE_WINDOW];
-        if *of != second {
-            (*of, *largest) = (second, Duration::ZERO);
+        let second = second(now);
+        while self.0.back().is_some_and(|(_, last)| *last <= took) {
+            self.0.pop_back();
         }
-        *largest = took.max(*largest);
+        // A smaller one of the same second will never be asked for.
+        if self.0.back().is_none_or(|(of, _)| *of < second) {
+            self.0.push_back((second, took));
+        }
     }
 
-    fn largest(&self, now: Time) -> Option<Duration> {
-        let second = now.as_nanos() / 1_000_000_000;
-        let oldest = (second + 1).saturating_sub(PACE_WINDOW as u64);
-        let recent = self.0.iter().filter(|(of, _)| (oldest..=second).contains(of));
-        recent.map(|(_, largest)| *largest).max()
+    fn largest(&mut self, now: Time) -> Option<Duration> {
+        let oldest = (second(now) + 1).saturating_sub(PACE_WINDOW);
+        while self.0.front().is_some_and(|(of, _)| *of < oldest) {
+            self.0.pop_front();
+        }
+        self.0.front().map(|(_, largest)| *largest)
     }
+}
+
+const fn second(now: Time) -> u64 {
+    now.as_nanos() / 1_000_000_000
 }
 
 #[cfg(test)]

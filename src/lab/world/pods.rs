@@ -19,14 +19,15 @@ const QUICK: Duration = Duration::from_millis(1);
 impl World<'_> {
     /// Lets the kubelet act on one pod, then carries on what came of it.
     pub(super) fn with_pod(&mut self, now: Time, pod: usize, act: impl FnOnce(&mut Pod, &mut Io<'_>)) {
-        let mut agenda = Vec::new();
+        let mut agenda = std::mem::take(&mut self.agenda);
         let slot = &mut self.slots[pod];
         let mut outside =
             Outside { pod, design: self.design, dependencies: &self.dependencies, inner: &mut slot.inner };
         act(&mut slot.kube, &mut Io { agenda: &mut agenda, world: &mut outside });
-        for (at, event) in agenda {
+        for (at, event) in agenda.drain(..) {
             self.queue.push(at, Happening::Pod { pod: narrow(pod), event });
         }
+        self.agenda = agenda;
         self.follow_up(now, pod);
     }
 
@@ -191,7 +192,7 @@ impl World<'_> {
         slot.inner.sidecar = Some(sidecar);
         slot.inner.is_sidecar_hung = false;
         slot.inner.is_sidecar_stopping = false;
-        self.follow_sidecar(now, pod, life, steps);
+        self.follow_sidecar(now, pod, life, &mut steps);
         let looping = self.sidecar_faults(pod).find_map(|fault| match fault {
             SidecarFault::CrashLoop(after) => Some((after, 1)),
             SidecarFault::Oom(after) => Some((after, crate::lab::kubelet::KILLED)),
@@ -293,14 +294,16 @@ impl World<'_> {
         let Some(sidecar) = self.slots[pod].inner.sidecar.as_mut().filter(|sidecar| sidecar.life == life) else {
             return;
         };
-        let mut steps = Steps::default();
+        let mut steps = std::mem::take(&mut self.steps);
         act(sidecar, &mut steps);
-        self.follow_sidecar(now, pod, life, steps);
+        self.follow_sidecar(now, pod, life, &mut steps);
+        self.steps = steps;
     }
 
-    fn follow_sidecar(&mut self, now: Time, pod: usize, life: u32, steps: Steps) {
+    /// Carries out the steps; none of them is left.
+    fn follow_sidecar(&mut self, now: Time, pod: usize, life: u32, steps: &mut Steps) {
         let Some(spec) = &self.design.sidecar else { return };
-        for wanted in steps.attempts {
+        for wanted in steps.attempts.drain(..) {
             let signal = spec.checks[wanted.check.index()];
             if matches!(signal, Signal::Counter) {
                 self.collect(now, pod);
@@ -317,10 +320,10 @@ impl World<'_> {
             let (check, attempt) = (wanted.check, wanted.attempt);
             self.queue.push(ends, Happening::CheckEnds { pod: narrow(pod), life, check, attempt, sight });
         }
-        if let Some(wake) = steps.wake {
+        if let Some(wake) = steps.wake.take() {
             self.queue.push(wake, Happening::SidecarWakes { pod: narrow(pod), life });
         }
-        for (gate, to, reason) in steps.turns {
+        for (gate, to, reason) in steps.turns.drain(..) {
             // How a pod first becomes ready is no story.
             if gate != Gate::Startup && self.rotation.began.is_some() {
                 let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
@@ -330,7 +333,7 @@ impl World<'_> {
                 self.slots[pod].inner.last_failure = Some(reason);
             }
         }
-        if steps.has_passage_changed {
+        if std::mem::take(&mut steps.has_passage_changed) {
             self.look_at_requests(now, pod);
         }
     }

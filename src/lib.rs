@@ -20,6 +20,7 @@ pub mod config;
 pub mod net;
 pub mod scrape;
 
+#[cfg(feature = "lab")]
 pub mod lab;
 
 pub mod checks;

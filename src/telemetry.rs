@@ -46,6 +46,10 @@ pub struct Telemetry {
     pub tls_last_reload_successful: Family<NoLabels, Gauge>,
     pub tls_not_after: Family<NoLabels, FloatGauge>,
     pub model_degraded: Gauge,
+    /// 1 for the one word that holds.
+    pub model_state: Family<StateLabels, Gauge>,
+    /// 0 while no abandoned work excuses a silence.
+    pub busy_until: FloatGauge,
     /// Without a series until a golden check has spoken.
     pub model_accuracy: Family<NoLabels, FloatGauge>,
 }
@@ -100,6 +104,11 @@ pub struct EjectionLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct StateLabels {
+    pub state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct WithheldLabels {
     /// `budget` or `doubt`.
     pub cause: &'static str,
@@ -134,6 +143,8 @@ impl Telemetry {
             tls_last_reload_successful: Family::default(),
             tls_not_after: Family::default(),
             model_degraded: Gauge::default(),
+            model_state: Family::default(),
+            busy_until: FloatGauge::default(),
             model_accuracy: Family::default(),
         };
         all.register();
@@ -186,6 +197,12 @@ impl Telemetry {
             self.tls_not_after.clone(),
         );
         r.register("model_accuracy", "Share of golden requests answered right", self.model_accuracy.clone());
+        r.register("probegate_model_state", "1 for what the model server is, in one word", self.model_state.clone());
+        r.register(
+            "probegate_busy_until_timestamp_seconds",
+            "Unix time until which work that nobody waits for may keep the model server silent, or 0",
+            self.busy_until.clone(),
+        );
         r.register("model_degraded", "1 while the model serves with a degraded check", self.model_degraded.clone());
     }
 

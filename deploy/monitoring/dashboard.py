@@ -33,6 +33,9 @@ ROWS = [
         ("Client connections", "none", 8, "timeseries", [("sum by (instance) (probegate_connections{%s})", "{{instance}}")]),
     ]),
     ("Model", [
+        ("The model server in one word", "none", 16, "state-timeline", [("probegate_model_state{%s} == 1", "{{instance}} {{state}}")]),
+        ("Abandoned work may keep it silent for", "s", 8, "timeseries", [
+            ("clamp_min(probegate_busy_until_timestamp_seconds{%s} - time(), 0)", "{{instance}}")]),
         ("Accuracy on labelled examples", "percentunit", 8, "timeseries", [("model_accuracy{%s}", "{{instance}}")]),
         ("Latency as the model server shows it", "ms", 8, "timeseries", [("model_latency_ms{%s}", "{{instance}}")]),
         ("Degraded", "none", 4, "timeseries", [("model_degraded{%s}", "{{instance}}")]),
@@ -46,6 +49,8 @@ ROWS = [
             ('sum by (check, result) (rate(probegate_check_results_total{%s,result!="pass"}[5m]))', "{{check}} {{result}}")]),
         ("Since the last pass", "s", 8, "timeseries", [("time() - probegate_check_last_success_timestamp_seconds{%s}", "{{instance}} {{check}}")]),
         ("Model servers that may get traffic", "none", 8, "timeseries", [("probegate_upstream_up{%s}", "{{instance}} {{address}}")]),
+        ("Addresses put out of rotation by requests", "none", 8, "timeseries", [
+            ("sum by (instance, address, reason) (increase(probegate_upstream_ejections_total{%s}[5m]))", "{{instance}} {{address}}: {{reason}}")]),
         ("Gates that turned", "none", 8, "timeseries", [
             ("sum by (job, gate, to) (increase(probegate_gate_transitions_total{%s}[5m]))", "{{job}} {{gate}} to {{to}}")]),
     ]),
@@ -79,7 +84,9 @@ def panel(number, x, y, spec):
     ]
     field = {"unit": unit, "min": 0}
     if kind == "state-timeline":
-        steps = {"0": ("fail", "red"), "0.5": ("warn", "yellow"), "1": ("pass", "green")}
+        # A gate has three values; a word is a row of its own, there while it holds.
+        gates = {"0": ("fail", "red"), "0.5": ("warn", "yellow"), "1": ("pass", "green")}
+        steps = {"1": ("so", "blue")} if "{{state}}" in queries[0][1] else gates
         options = {value: {"text": text, "color": colour, "index": at} for at, (value, (text, colour)) in enumerate(steps.items())}
         field["mappings"] = [{"type": "value", "options": options}]
     if unit == "percentunit":

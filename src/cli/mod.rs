@@ -9,8 +9,11 @@ mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod drain;
+#[cfg(feature = "lab")]
 mod lab;
+#[cfg(feature = "lab")]
 mod lab_replay;
+#[cfg(feature = "lab")]
 mod lab_sweep;
 mod lint;
 mod presets;
@@ -79,6 +82,7 @@ enum Command {
     /// Review a configuration file: all problems at once
     Lint(lint::Args),
     /// The health-design lab: designs against faults, in virtual time
+    #[cfg(feature = "lab")]
     Lab(lab::Args),
     /// Show a running sidecar: gates, checks, why, since when, what next
     Status(status::Args),
@@ -112,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::DemoModelServer(options) => return demo::model_server(options),
         Command::Check(args) => check::run(args),
         Command::Lint(args) => lint::run(args),
+        #[cfg(feature = "lab")]
         Command::Lab(args) => lab::run(args),
         Command::Status(args) => status::run(args),
         Command::Drain(args) => drain::run(args),

@@ -2,18 +2,29 @@
 
 use std::sync::OnceLock;
 
-use serde_json::{Map, Value};
+#[cfg(feature = "schema")]
+use serde_json::Map;
+use serde_json::Value;
 
-use super::raw::RawConfig;
-
-/// The schema as a JSON value, generated once from the types that are parsed.
+/// The schema as a JSON value, made once.
 pub fn schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
-    SCHEMA.get_or_init(|| {
-        let mut schema = schemars::schema_for!(RawConfig).to_value();
-        tidy(&mut schema);
-        schema
-    })
+    SCHEMA.get_or_init(made)
+}
+
+/// From the types that are parsed.
+#[cfg(feature = "schema")]
+fn made() -> Value {
+    let mut schema = schemars::schema_for!(super::raw::RawConfig).to_value();
+    tidy(&mut schema);
+    schema
+}
+
+/// As it is committed, which a test holds against the types: the generator is half a megabyte of program.
+#[cfg(not(feature = "schema"))]
+fn made() -> Value {
+    // A committed file that is no JSON does not pass that test, so nobody meets the empty one.
+    serde_json::from_str(include_str!("../../config/schema.json")).unwrap_or_default()
 }
 
 /// The schema as it is committed and printed.
@@ -22,6 +33,7 @@ pub fn schema_text() -> String {
 }
 
 /// TOML has no null, a default of an empty table says nothing, and the shape of a Rust number is nobody's concern.
+#[cfg(feature = "schema")]
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
@@ -38,6 +50,7 @@ fn tidy(value: &mut Value) {
     }
 }
 
+#[cfg(feature = "schema")]
 fn drop_null(object: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|name| name != "null");
@@ -61,7 +74,7 @@ fn drop_null(object: &mut Map<String, Value>) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "schema"))]
 mod tests {
     use super::*;
 

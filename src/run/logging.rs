@@ -12,12 +12,13 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
@@ -41,7 +42,7 @@ pub enum LogError {
 #[derive(Debug)]
 pub struct Logging {
     outlet: Outlet,
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 impl Logging {
@@ -76,12 +77,15 @@ impl Drop for Logging {
     }
 }
 
-fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::try_new(level).map_err(|error| LogError::Level { level: level.to_owned(), reason: error.to_string() })
+/// By target and level. A filter by the fields of spans would bring an engine for regular expressions along, and we
+/// open no spans.
+fn filter(level: &str) -> Result<Targets, LogError> {
+    let reason = |error: ParseError| LogError::Level { level: level.to_owned(), reason: error.to_string() };
+    level.parse().map_err(reason)
 }
 
 type Form =
-    Box<dyn Layer<tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>> + Send + Sync>;
+    Box<dyn Layer<tracing_subscriber::layer::Layered<reload::Layer<Targets, Registry>, Registry>> + Send + Sync>;
 
 fn json(clock: Clock, outlet: Outlet) -> Form {
     Box::new(
@@ -288,7 +292,7 @@ mod tests {
     fn logged(form: impl Fn(Outlet) -> Form, log: impl FnOnce()) -> String {
         let (queue, items) = sync_channel(16);
         let outlet = Outlet { queue, dropped: Arc::default() };
-        let (everything, _handle) = reload::Layer::new(EnvFilter::new("trace"));
+        let (everything, _handle) = reload::Layer::new(Targets::new().with_default(Level::TRACE));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(everything).with(form(outlet)), log);
         let mut text = Vec::new();
         while let Ok(Item::Line(line)) = items.try_recv() {

@@ -14,12 +14,12 @@ use super::logging::TRANSITION;
 use super::ring::Ring;
 use crate::clock::Clock;
 use crate::engine::{
-    BackendView, Cause, Changed, CheckId, CheckPlan, CheckState, CheckView, DrainPhase, Ejections, Gate, Next, Outcome,
-    Plan, Snapshot, Status, Time, Transition, Verdict,
+    BackendView, Cause, Changed, CheckId, CheckPlan, CheckState, CheckView, DrainPhase, Ejections, Gate, ModelState,
+    ModelView, Next, Outcome, Plan, Snapshot, Status, Time, Transition, Verdict,
 };
 use crate::telemetry::{
     CheckLabels, CheckResultLabels, CheckTypeLabels, EjectionLabels, FloatGauge, GateLabels, GateTransitionLabels,
-    NoLabels, Telemetry, UpstreamLabels, WithheldLabels,
+    NoLabels, StateLabels, Telemetry, UpstreamLabels, WithheldLabels,
 };
 
 /// The kind whose reading is the model's accuracy.
@@ -161,7 +161,16 @@ impl Recorder {
         let wrong = |check: &Arc<CheckView>| check.kind == GOLDEN && check.state == CheckState::Down;
         let degraded = snapshot.ready.status == Status::Warn || snapshot.checks.iter().any(wrong);
         self.telemetry.model_degraded.set(i64::from(degraded));
+        self.show_model(&snapshot.model);
         self.show_upstreams(&snapshot.backends);
+    }
+
+    fn show_model(&self, model: &ModelView) {
+        for state in ModelState::ALL {
+            let labels = StateLabels { state: state.as_str() };
+            self.telemetry.model_state.get_or_create(&labels).set(i64::from(state == model.state));
+        }
+        self.telemetry.busy_until.set(model.busy_until.map_or(0.0, |until| self.clock.unix_seconds(until)));
     }
 
     /// The gauge of each check from its state: what a reload begins anew is pending without having turned so.

@@ -31,8 +31,20 @@ fn exported() -> Exported {
     let sidecar = Sidecar::start_on(&config, |command| command);
     sidecar.until("/ready", 200);
     assert_eq!(wire::get(sidecar.traffic(), "/digits/7").status, 200);
-    let page = sidecar.probe("/metrics").body;
-    read(&page)
+    let mut exported = read(&sidecar.probe("/metrics").body);
+    for (name, labels) in exported_by_several() {
+        exported.entry(name).or_default().extend(labels);
+    }
+    exported
+}
+
+/// What only a sidecar with several addresses exports.
+fn exported_by_several() -> Exported {
+    let models = [Model::start(), Model::start()];
+    let addresses = models.each_ref().map(|model| format!("\"{}\"", model.address())).join(", ");
+    let sidecar = Sidecar::start(&format!("[upstream]\naddresses = [{addresses}]\n"));
+    sidecar.until("/ready", 200);
+    read(&sidecar.probe("/metrics").body)
 }
 
 fn read(page: &str) -> Exported {

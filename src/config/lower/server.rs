@@ -355,7 +355,7 @@ fn access_log(raw: &RawAccess, faults: &mut Faults) -> Option<AccessLog> {
 fn is_filter(text: &str) -> bool {
     let is_level = |part: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
     text.split(',').map(str::trim).all(|part| part.contains('=') || is_level(part))
-        && tracing_subscriber::EnvFilter::try_new(text).is_ok()
+        && text.parse::<tracing_subscriber::filter::Targets>().is_ok()
 }
 
 /// A file's path: not empty. Relative paths are meant from where the sidecar runs.

@@ -53,8 +53,8 @@ struct RunArgs {
     /// Also write the results as JSON to this file, `-` for standard output instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Print Markdown instead: what was asked and predicted, and a table with these columns, separated by commas: metrics
-    /// of `expect` lines, `noticed`, `causes`, or `waits` alone
+    /// Print Markdown instead: what was asked and predicted, and a table with these columns, separated by commas:
+    /// metrics of `expect` lines, `noticed`, `causes`, or `waits` alone
     #[arg(long, value_name = "COLUMNS", conflicts_with = "json", value_parser = Columns::parse)]
     markdown: Option<Columns>,
     /// Also write one self-contained page to this file

@@ -45,7 +45,8 @@ pub fn page(report: &Report) -> String {
     time::events(&mut out, report);
     out.push_str("<h2>Design against design</h2>\n");
     table(&mut out, report);
-    out.push_str("<h2>How requests ended, minute by minute</h2>\n<p class=\"dim\">Shares of all requests sent in a minute, over all seeds.</p>\n");
+    out.push_str("<h2>How requests ended, minute by minute</h2>\n");
+    out.push_str("<p class=\"dim\">Shares of all requests sent in a minute, over all seeds.</p>\n");
     time::minutes(&mut out, report);
     out.push_str("<h2>Pod by pod</h2>\n");
     let _ = writeln!(out, "<p class=\"dim\">Time lines and stories are those of seed {}.</p>", report.first_seed);

@@ -66,7 +66,8 @@ fn columns(out: &mut String, design: &DesignReport) {
     let in_bin = |by_minute: &[u64], bin: usize| -> u64 { by_minute.iter().skip(bin * size).take(size).sum() };
     let _ = write!(
         out,
-        "<svg viewBox=\"0 0 {} 100\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"requests of {} by minute\">",
+        "<svg viewBox=\"0 0 {} 100\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"requests of {} by minute\">",
         bins.max(1),
         escape(&design.name)
     );

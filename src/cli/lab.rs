@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Answer, Failure, Outcome, lab_replay, lab_sweep};
+use crate::lab::report::Column;
 use crate::lab::scenario::Scenario;
-use crate::lab::shipped::{self, SHIPPED, Shipped};
+use crate::lab::shipped::{self, GROUPS, Shipped};
 use crate::lab::trace::{self, TraceFile};
 use crate::lab::{fuzz, html, report};
 
@@ -52,9 +53,23 @@ struct RunArgs {
     /// Also write the results as JSON to this file, `-` for standard output instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Print Markdown instead: what was asked and predicted, and a table with these columns, separated by commas:
+    /// metrics of `expect` lines, `noticed`, `causes`, or `waits` alone
+    #[arg(long, value_name = "COLUMNS", conflicts_with = "json", value_parser = Columns::parse)]
+    markdown: Option<Columns>,
     /// Also write one self-contained page to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+}
+
+/// Columns of a table.
+#[derive(Clone, Debug)]
+struct Columns(Vec<Column>);
+
+impl Columns {
+    fn parse(text: &str) -> Result<Self, String> {
+        report::columns(text).map(Self)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,7 +114,7 @@ fn run_scenario(args: &RunArgs) -> Outcome {
     };
     let report = report::experiment(&scenario, args.seed, args.seeds, &mut told);
     if let Some(path) = &args.html {
-        write(path, &html::page(&report, &scenario.question, &scenario.prediction))?;
+        write(path, &html::page(&report))?;
     }
     let mut out = std::io::stdout().lock();
     let json = || {
@@ -107,6 +122,10 @@ fn run_scenario(args: &RunArgs) -> Outcome {
         text.map_err(|error| Failure::new(format!("cannot write the results: {error}")))
     };
     match args.json.as_deref() {
+        _ if args.markdown.is_some() => {
+            let columns = args.markdown.as_ref().map_or(&[][..], |columns| &columns.0);
+            out.write_all(report.markdown(columns).as_bytes())?;
+        }
         Some(path) if path == Path::new("-") => writeln!(out, "{}", json()?)?,
         given => {
             if let Some(path) = given {
@@ -125,7 +144,7 @@ pub(super) fn load(name: &str) -> Result<Scenario, Failure> {
     }
     let path = Path::new(name);
     if !path.exists() {
-        let names = SHIPPED.iter().map(|shipped| shipped.name);
+        let names = shipped::all().map(|shipped| shipped.name);
         let hint =
             crate::config::nearest(name, names).map_or_else(String::new, |near| format!(", did you mean {near}?"));
         return Err(Failure::new(format!(
@@ -139,10 +158,14 @@ pub(super) fn load(name: &str) -> Result<Scenario, Failure> {
 
 fn list() -> Outcome {
     let mut out = std::io::stdout().lock();
-    for shipped in SHIPPED {
-        let scenario = load(shipped.name)?;
-        writeln!(out, "{:<24} {}", shipped.name, scenario.title)?;
+    for (index, group) in GROUPS.iter().enumerate() {
+        let gap = if index > 0 { "\n" } else { "" };
+        writeln!(out, "{gap}{} ({})", group.title, group.page)?;
+        for shipped in group.scenarios {
+            writeln!(out, "  {:<22} {}", shipped.name, load(shipped.name)?.title)?;
+        }
     }
+    writeln!(out, "\n`probegate lab run NAME` runs one, `probegate lab show NAME` prints its file.")?;
     Ok(Answer::Yes)
 }
 

@@ -82,6 +82,7 @@ fn server(out: &mut String, rng: &mut Rng) {
     put(out, format_args!("[server]\nload = \"{}s\"\nconcurrency = {}", rng.below(40), 1 + rng.below(8)));
     put(out, format_args!("queue = {}\nservice_time = \"{}ms\"", rng.below(50), 1 + rng.below(200)));
     put(out, format_args!("finishes = {}\npage_hangs = {}", rng.chance(500), rng.chance(300)));
+    put(out, format_args!("front_answers = {}", rng.chance(200)));
     if rng.chance(400) {
         put(out, format_args!("loads_from = \"store\""));
     }

@@ -1,171 +1,204 @@
 //! The results of an experiment as one page that needs nothing else: for a laptop, a phone, light and dark.
 
+mod style;
+mod time;
+
 use std::fmt::Write as _;
 
-use super::report::{DesignReport, Interval, Report};
+use super::report::{DesignReport, Interval, Report, clock};
+use super::scenario::Metric;
+use super::world::Act;
+
+pub(super) use style::STYLE;
 
 /// Notes shown for each design.
 const NOTES: usize = 60;
+/// The least that a bar shows of requests that did not end well, in per cent.
+const LOSS_SHOWN_MIN: f64 = 1.5;
+/// Causes shown of what decided.
+const DECISIONS: usize = 12;
 
-pub(super) const STYLE: &str = "
-:root { color-scheme: light dark; --bg: #fff; --fg: #1b1f24; --dim: #5b6470; --line: #d8dde3; --card: #f6f8fa;
-  --up: #2f9e63; --lie: #d9480f; --idle: #8fa3b8; --down: #d3d9df; --again: #7048e8; }
-@media (prefers-color-scheme: dark) { :root { --bg: #12161b; --fg: #e6eaef; --dim: #98a3b0; --line: #2d353e;
-  --card: #1a2027; --up: #43b97a; --lie: #ff7a3d; --idle: #5f7690; --down: #303943; --again: #9775fa; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 74rem; padding: 1.5rem 1rem 4rem; background: var(--bg); color: var(--fg);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .25rem; }
-p { margin: .25rem 0 1rem; } .dim { color: var(--dim); }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .6rem; font-size: .92rem; text-align: right; white-space: nowrap;
-  border-top: 1px solid var(--line); }
-thead th { border-top: 0; font-weight: 600; color: var(--dim); } th:first-child, td:first-child { text-align: left; }
-td small { color: var(--dim); display: block; font-size: .75rem; }
-.card { background: var(--card); border-radius: 8px; padding: .75rem; }
-svg { display: block; width: 100%; height: 1.4rem; margin: .15rem 0; border-radius: 3px; }
-.lane { display: grid; grid-template-columns: 3.2rem 1fr; align-items: center; font-size: .85rem; color: var(--dim); }
-.key { display: flex; flex-wrap: wrap; gap: .25rem 1rem; font-size: .85rem; color: var(--dim); margin: .5rem 0 0; }
-.key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin-right: .35rem; }
-details { margin: .5rem 0; } summary { cursor: pointer; color: var(--dim); }
-ol { margin: .5rem 0; padding: 0; list-style: none; font-size: .9rem; }
-ol li { display: grid; grid-template-columns: 4.5rem 3.5rem 1fr; gap: .5rem; padding: .15rem 0; }
-ol li span:first-child { text-align: right; font-variant-numeric: tabular-nums; color: var(--dim); }
-.missed { color: var(--lie); font-weight: 600; }
-";
-
-/// A lane's letter, its colour and its meaning.
-const STATES: [(char, &str, &str); 5] = [
-    ('=', "--up", "in rotation"),
-    ('!', "--lie", "in rotation, not serving"),
-    ('o', "--idle", "serving, out of rotation"),
-    ('.', "--down", "neither"),
-    ('R', "--again", "restarted"),
-];
+/// A column that only faults of servers fill.
+const NOTICED: &str = "noticed";
 
 /// The whole page.
-pub fn page(report: &Report, question: &str, prediction: &str) -> String {
+pub fn page(report: &Report) -> String {
     let title = escape(&report.title);
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
-         <style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n"
+         <style>{STYLE}{}</style></head><body>\n<p class=\"tag\">probegate lab</p><h1>{title}</h1>\n",
+        style::OWN
     );
-    paragraph(&mut out, "", question);
-    paragraph(&mut out, "Predicted: ", prediction);
+    paragraph(&mut out, "asked", "Asked", &report.question);
+    paragraph(&mut out, "predicted", "Predicted", &report.prediction);
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "<p class=\"dim\">{} seeds from {}; values are medians, the range below them.</p>",
-        report.seeds, report.first_seed
+        "<p class=\"dim\">{} designs on the same faults; {} pods, {} of virtual time, {}. Values are medians, with the \
+         range over the seeds below.</p>",
+        report.designs.len(),
+        report.pods,
+        clock(report.duration_seconds),
+        report.which_seeds()
     );
+    time::events(&mut out, report);
+    out.push_str("<h2>Design against design</h2>\n");
     table(&mut out, report);
-    expectations(&mut out, report);
-    for design in &report.designs {
-        section(&mut out, design);
+    out.push_str("<h2>How requests ended, minute by minute</h2>\n");
+    out.push_str("<p class=\"dim\">Shares of all requests sent in a minute, over all seeds.</p>\n");
+    time::minutes(&mut out, report);
+    out.push_str("<h2>Pod by pod</h2>\n");
+    let _ = writeln!(out, "<p class=\"dim\">Time lines and stories are those of seed {}.</p>", report.first_seed);
+    time::key(&mut out);
+    for (index, design) in report.designs.iter().enumerate() {
+        section(&mut out, report, index, design);
     }
+    expectations(&mut out, report);
     out.push_str("</body></html>\n");
     out
 }
 
-fn paragraph(out: &mut String, lead: &str, text: &str) {
+fn paragraph(out: &mut String, class: &str, lead: &str, text: &str) {
     if !text.is_empty() {
-        let _ = writeln!(out, "<p>{lead}{}</p>", escape(text));
+        let _ = writeln!(out, "<p class=\"{class}\"><b>{lead}</b>{}</p>", escape(text));
     }
 }
 
 fn table(out: &mut String, report: &Report) {
-    out.push_str("<div class=\"wide\"><table><thead><tr>");
-    for head in
-        ["design", "ended well", "worst minute", "failed", "restarts", "unwanted", "pods lost", "out", "noticed"]
-    {
-        let _ = write!(out, "<th>{head}</th>");
+    let heads = [
+        ("ended well", "requests, retries included"),
+        ("worst minute", "requests that ended well in the worst minute"),
+        ("failed", "requests that did not end well"),
+        (NOTICED, "from a server's fault to its pod leaving rotation or its process ending"),
+        ("out", "pod-seconds out of rotation"),
+        ("pods lost", "most pods out at one time"),
+        ("restarts", "of the model server"),
+        ("wanted", "killed while it stood still"),
+        ("unwanted", "killed though a restart mends nothing"),
+    ];
+    out.push_str("<div class=\"wide\"><table class=\"designs\"><thead><tr><th>design</th>");
+    for (head, says) in heads.into_iter().filter(|(head, _)| *head != NOTICED || report.has_detection()) {
+        let _ = write!(out, "<th title=\"{says}\">{head}</th>");
     }
     out.push_str("</tr></thead><tbody>\n");
-    for design in &report.designs {
-        let _ = write!(out, "<tr><td>{}</td>", escape(&design.name));
-        cell(out, design.availability, 2, " %");
-        cell(out, design.worst_minute, 1, " %");
-        cell(out, design.failed, 0, "");
-        cell(out, design.restarts, 0, "");
-        cell(out, design.unwanted_restarts, 0, "");
-        cell(out, design.pods_lost, 0, "");
-        cell(out, design.out_of_rotation_seconds, 0, " s");
-        match design.detection_seconds {
-            Some(seconds) => cell(out, seconds, 1, " s"),
-            None if design.undetected > 0 => out.push_str("<td>never</td>"),
-            None => out.push_str("<td>-</td>"),
-        }
-        out.push_str("</tr>\n");
+    for (index, design) in report.designs.iter().enumerate() {
+        row(out, report, index, design);
     }
     out.push_str("</tbody></table></div>\n");
 }
 
-fn cell(out: &mut String, interval: Interval, digits: usize, unit: &str) {
-    let Interval { low, median, high } = interval;
-    let _ = write!(out, "<td>{median:.digits$}{unit}");
-    if low.total_cmp(&high).is_ne() {
-        let _ = write!(out, "<small>{low:.digits$} to {high:.digits$}</small>");
+fn row(out: &mut String, report: &Report, index: usize, design: &DesignReport) {
+    let metric = |metric: Metric| design.metric(metric);
+    let _ = write!(out, "<tr><td><a href=\"#d{index}\">{}</a></td><td>", escape(&design.name));
+    figure(out, metric(Metric::Availability), 2, " %");
+    let lost = 100.0 - metric(Metric::Availability).median;
+    // The smallest loss is to be seen, too.
+    let lost = if lost > 0.0 { lost.max(LOSS_SHOWN_MIN) } else { 0.0 };
+    let _ = write!(out, "<span class=\"bar\"><i style=\"width:{lost:.1}%\"></i></span></td>");
+    cell(out, metric(Metric::WorstMinute), 1, " %", false);
+    cell(out, metric(Metric::Failed), 0, "", false);
+    if report.has_detection() {
+        noticed(out, design);
     }
+    cell(out, metric(Metric::OutOfRotationSeconds), 0, " s", false);
+    let lost = metric(Metric::PodsLost);
+    cell(out, lost, 0, "", lost.median >= report.pods as f64);
+    cell(out, metric(Metric::Restarts), 0, "", false);
+    cell(out, metric(Metric::WantedRestarts), 0, "", false);
+    let unwanted = metric(Metric::UnwantedRestarts);
+    cell(out, unwanted, 0, "", unwanted.high > 0.0);
+    out.push_str("</tr>\n");
+}
+
+fn noticed(out: &mut String, design: &DesignReport) {
+    match design.detection_seconds {
+        Some(seconds) => {
+            out.push_str("<td>");
+            figure(out, seconds, 1, " s");
+            if design.undetected > 0 {
+                let _ = write!(out, "<small class=\"no\">{} never</small>", design.undetected);
+            }
+            out.push_str("</td>");
+        }
+        None if design.undetected > 0 => out.push_str("<td class=\"no\">never</td>"),
+        None => out.push_str("<td>-</td>"),
+    }
+}
+
+fn cell(out: &mut String, interval: Interval, digits: usize, unit: &str, is_bad: bool) {
+    out.push_str(if is_bad { "<td class=\"no\">" } else { "<td>" });
+    figure(out, interval, digits, unit);
     out.push_str("</td>");
 }
 
-fn expectations(out: &mut String, report: &Report) {
-    let missed = report.expectations.iter().filter(|expected| !expected.holds);
-    for expected in missed.clone() {
-        let _ = writeln!(out, "<p class=\"missed\">Missed: {}</p>", escape(&expected.line));
-    }
-    let held = report.expectations.len() - missed.count();
-    if held > 0 {
-        let _ = writeln!(out, "<p class=\"dim\">{held} of {} expectations hold.</p>", report.expectations.len());
+fn figure(out: &mut String, interval: Interval, digits: usize, unit: &str) {
+    let Interval { low, median, high } = interval;
+    let _ = write!(out, "{median:.digits$}{unit}");
+    if !interval.is_one() {
+        let _ = write!(out, "<small>{low:.digits$} to {high:.digits$}</small>");
     }
 }
 
-fn section(out: &mut String, design: &DesignReport) {
-    let _ = writeln!(out, "<h2>{}</h2><p class=\"dim\">{}</p>", escape(&design.name), escape(&design.says));
+fn section(out: &mut String, report: &Report, index: usize, design: &DesignReport) {
+    let _ =
+        writeln!(out, "<h2 id=\"d{index}\">{}</h2><p class=\"dim\">{}</p>", escape(&design.name), escape(&design.says));
+    if !design.why.is_empty() {
+        out.push_str("<ul class=\"why\">");
+        for why in &design.why {
+            let _ = write!(out, "<li>{}</li>", escape(why));
+        }
+        out.push_str("</ul>\n");
+    }
     out.push_str("<div class=\"card\">\n");
-    for (pod, lane) in design.lanes.iter().enumerate() {
-        let _ = write!(out, "<div class=\"lane\"><span>pod {pod}</span>");
-        draw(out, pod, lane);
-        out.push_str("</div>\n");
-    }
-    out.push_str("<div class=\"key\">");
-    for (_, colour, meaning) in STATES {
-        let _ = write!(out, "<span><i style=\"background: var({colour})\"></i>{meaning}</span>");
-    }
-    out.push_str("</div></div>\n");
-    if !design.causes.is_empty() {
-        let causes: Vec<String> = design.causes.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
-        let _ = writeln!(out, "<p class=\"dim\">Not well, over all seeds: {}.</p>", escape(&causes.join(", ")));
-    }
-    story(out, design);
+    time::lanes(out, report, design);
+    out.push_str("</div>\n");
+    causes(out, design);
+    decided(out, report, design);
+    story(out, report, design);
 }
 
-/// Equal neighbours become one rectangle.
-fn draw(out: &mut String, pod: usize, lane: &str) {
-    let letters: Vec<char> = lane.chars().collect();
-    let width = letters.len().max(1);
-    let _ = write!(
-        out,
-        "<svg viewBox=\"0 0 {width} 1\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"pod {pod}: {}\">",
-        escape(lane)
-    );
-    let mut at = 0;
-    while at < letters.len() {
-        let length = letters[at..].iter().take_while(|letter| **letter == letters[at]).count();
-        let colour = STATES.iter().find(|state| state.0 == letters[at]).map_or("--down", |state| state.1);
-        let _ = write!(out, "<rect x=\"{at}\" width=\"{length}\" height=\"1\" fill=\"var({colour})\"/>");
-        at += length;
+fn causes(out: &mut String, design: &DesignReport) {
+    if design.causes.is_empty() {
+        return;
     }
-    out.push_str("</svg>");
+    out.push_str("<h3>Requests that did not end well</h3><div class=\"key\">");
+    for cause in &design.causes {
+        let _ = write!(
+            out,
+            "<span><i style=\"background: var(--{})\"></i>{:.2} % {}</span>",
+            cause.cause,
+            cause.percent,
+            escape(cause.says)
+        );
+    }
+    out.push_str("</div>\n");
 }
 
-fn story(out: &mut String, design: &DesignReport) {
+/// Which check or which answer led to what.
+fn decided(out: &mut String, report: &Report, design: &DesignReport) {
+    if design.decisions.is_empty() {
+        return;
+    }
+    out.push_str("<h3>What decided</h3><div class=\"decided\">");
+    for decision in design.decisions.iter().take(DECISIONS) {
+        let class = if decision.act == Act::KilledWrongly { " class=\"no\"" } else { "" };
+        let _ = write!(
+            out,
+            "<span class=\"n\">{:.1} a run</span><span{class}>{}</span><span>{}</span>",
+            decision.times as f64 / report.seeds as f64,
+            decision.act.as_str(),
+            escape(&decision.reason)
+        );
+    }
+    out.push_str("</div>\n");
+}
+
+fn story(out: &mut String, report: &Report, design: &DesignReport) {
     if design.notes.is_empty() {
         return;
     }
-    out.push_str("<details><summary>What happened, and why</summary><ol>\n");
+    let _ = write!(out, "<details><summary>What happened with seed {}, and why</summary><ol>", report.first_seed);
     for note in design.notes.iter().take(NOTES) {
         let _ = writeln!(
             out,
@@ -180,6 +213,28 @@ fn story(out: &mut String, design: &DesignReport) {
             writeln!(out, "<li><span></span><span></span><span>and {} more</span></li>", design.notes.len() - NOTES);
     }
     out.push_str("</ol></details>\n");
+}
+
+fn expectations(out: &mut String, report: &Report) {
+    if report.expectations.is_empty() {
+        return;
+    }
+    let held = report.expectations.iter().filter(|expected| expected.holds).count();
+    let _ = write!(
+        out,
+        "<h2>Expectations</h2><p class=\"dim\">{held} of {} hold on every seed.</p><ul class=\"expect\">",
+        report.expectations.len()
+    );
+    for expected in &report.expectations {
+        let (class, mark) = if expected.holds { ("", "✓") } else { (" class=\"missed\"", "✗") };
+        let _ = write!(
+            out,
+            "<li{class}><b>{mark}</b>{} <span class=\"dim\">(seen {})</span></li>",
+            escape(&expected.line),
+            expected.seen.show(2)
+        );
+    }
+    out.push_str("</ul>\n");
 }
 
 pub(super) fn escape(text: &str) -> String {
@@ -199,34 +254,48 @@ pub(super) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::world::Note;
+    use crate::lab::report;
+    use crate::lab::scenario::Scenario;
 
     #[test]
     fn a_page_is_whole_asks_for_nothing_outside_and_escapes_what_it_was_given() {
-        let one = Interval { low: 1.0, median: 2.0, high: 3.0 };
-        let design = DesignReport {
-            name: "<naive>".to_owned(),
-            says: "a & b".to_owned(),
-            availability: one,
-            worst_minute: one,
-            failed: one,
-            restarts: one,
-            unwanted_restarts: one,
-            pods_lost: one,
-            out_of_rotation_seconds: one,
-            detection_seconds: None,
-            undetected: 1,
-            causes: vec![("timeout", 3)],
-            lanes: vec!["==R.".to_owned()],
-            notes: vec![Note { at: 1.0, pod: 0, text: "\"quoted\"".to_owned() }],
-        };
-        let report =
-            Report { title: "t".to_owned(), seeds: 1, first_seed: 1, designs: vec![design], expectations: Vec::new() };
-        let page = page(&report, "why?", "because");
+        let text = r#"
+title = "<title> & more"
+question = "why?"
+prediction = "because"
+duration = "4m"
+pods = 2
+expect = ["<naive>: restarts > 0", "<naive>: restarts = 0"]
+[server]
+load = "5s"
+concurrency = 4
+queue = 16
+service_time = "20ms"
+[clients]
+rate = 20.0
+from = "30s"
+timeout = "1s"
+[[faults]]
+at = "2m"
+pod = 0
+server = "hang"
+[[designs]]
+name = "<naive>"
+says = "a & b"
+endpoints = { "/health" = [] }
+[[designs.pod.containers]]
+name = "model"
+ports = [{ containerPort = 80 }]
+livenessProbe = { httpGet = { path = "/health", port = 80 }, periodSeconds = 5, failureThreshold = 2 }
+"#;
+        let scenario = Scenario::parse(text, &|_| Err("none".to_owned())).unwrap();
+        let page = page(&report::experiment(&scenario, 1, 2, &mut |_| ()));
         assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
-        assert!(page.contains("&lt;naive&gt;") && page.contains("a &amp; b") && page.contains("&quot;quoted&quot;"));
-        assert!(page.contains("x=\"0\" width=\"2\""), "neighbours are joined");
+        assert!(page.contains("&lt;naive&gt;") && page.contains("a &amp; b") && !page.contains("<naive>"));
         assert!(!page.contains("http"), "nothing is fetched");
-        assert!(page.contains("never"));
+        assert!(page.contains("server of pod 0 hangs") && page.contains("killed rightly"), "{page}");
+        assert!(page.contains("does not answer"), "who decided, and why");
+        assert!(page.contains("class=\"missed\"") && page.contains("1 of 2 hold"));
+        assert!(page.contains("var(--timeout)"), "how requests ended");
     }
 }

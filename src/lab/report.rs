@@ -1,18 +1,40 @@
-//! The results of an experiment, for a terminal and as JSON.
+//! The results of an experiment: every design over the same seeds, in numbers and in words.
+//!
+//! It owns what is told; how it looks in a terminal, in Markdown and on a page is its children's and `html`'s.
 
-use std::fmt::Write as _;
+mod events;
+mod markdown;
+mod text;
+mod why;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::scenario::{Metric, Scenario};
-use super::world::{self, End, Note, Score};
+use super::world::{self, Decision, End, Note, Score};
+
+pub use events::Event;
+pub(super) use events::kinds;
+pub use markdown::{Column, columns};
+pub(super) use text::clock;
 
 /// Every design over the same seeds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub title: String,
+    pub question: String,
+    pub prediction: String,
     pub seeds: u64,
     pub first_seed: u64,
+    pub duration_seconds: f64,
+    /// Pods that the scenario begins with.
+    pub pods: usize,
+    /// What happened to the world, in the order of time.
+    pub events: Vec<Event>,
     pub designs: Vec<DesignReport>,
     pub expectations: Vec<Expected>,
 }
@@ -21,25 +43,47 @@ pub struct Report {
 pub struct DesignReport {
     pub name: String,
     pub says: String,
-    pub availability: Interval,
-    pub worst_minute: Interval,
-    pub failed: Interval,
-    pub restarts: Interval,
-    pub unwanted_restarts: Interval,
-    pub pods_lost: Interval,
-    pub out_of_rotation_seconds: Interval,
+    /// Every metric of `expect` lines but detection, by its name.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<&'static str, Interval>,
     /// Of faults of a server that were noticed; none if there was no such fault or none was noticed.
     pub detection_seconds: Option<Interval>,
+    /// Faults of a server that nobody noticed, over all seeds; and all faults of servers.
     pub undetected: u64,
-    /// Over all seeds, by cause.
-    pub causes: Vec<(&'static str, u64)>,
+    pub detectable: u64,
+    /// Requests that did not end well, over all seeds, most first.
+    pub causes: Vec<Cause>,
+    /// Of all requests, by cause and minute, over all seeds.
+    pub minutes: Vec<Outcome>,
+    /// Over all seeds, most first.
+    pub decisions: Vec<Decision>,
+    /// What is surprising about this row, and why it came so.
+    pub why: Vec<String>,
+    /// Of the first seed: seconds from each end of the first pod's server to its next start.
+    pub waits: Vec<f64>,
     /// Of the first seed.
     pub lanes: Vec<String>,
     pub notes: Vec<Note>,
 }
 
+#[derive(Clone, Debug, Serialize)]
+pub struct Cause {
+    pub cause: &'static str,
+    pub says: &'static str,
+    pub requests: u64,
+    /// Of all requests.
+    pub percent: f64,
+}
+
+/// How many requests of each minute ended in one way; a request counts in the minute in which it was sent.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    pub cause: &'static str,
+    pub by_minute: Vec<u64>,
+}
+
 /// Over the seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Interval {
     pub low: f64,
     pub median: f64,
@@ -72,37 +116,85 @@ pub fn experiment(scenario: &Scenario, first_seed: u64, seeds: u64, told: &mut d
         }
         designs.push(design_report(&design.name, &design.says, scores));
     }
-    let expectations = expectations.into_iter().flatten().collect();
-    Report { title: scenario.title.clone(), seeds, first_seed, designs, expectations }
+    let mut report = Report {
+        title: scenario.title.clone(),
+        question: scenario.question.clone(),
+        prediction: scenario.prediction.clone(),
+        seeds,
+        first_seed,
+        duration_seconds: scenario.duration.as_secs_f64(),
+        pods: scenario.pods,
+        events: events::of(scenario),
+        designs,
+        expectations: expectations.into_iter().flatten().collect(),
+    };
+    why::explain(&mut report);
+    report
 }
 
 fn design_report(name: &str, says: &str, mut scores: Vec<Score>) -> DesignReport {
     let detections: Vec<f64> = scores.iter().flat_map(|score| score.detections.iter().flatten().copied()).collect();
-    let undetected = scores.iter().flat_map(|score| &score.detections).filter(|seen| seen.is_none()).count();
-    let causes = End::ALL.into_iter().filter(|end| *end != End::Ok);
-    let causes = causes.map(|end| (end.as_str(), scores.iter().map(|score| score.ended(end)).sum()));
-    let metric = |metric: Metric| interval(&scores, move |score| score.metric(metric));
+    let detectable: usize = scores.iter().map(|score| score.detections.len()).sum();
+    let metrics = Metric::ALL.into_iter().filter(|metric| *metric != Metric::DetectionSeconds);
     let mut report = DesignReport {
         name: name.to_owned(),
         says: says.to_owned(),
-        availability: metric(Metric::Availability),
-        worst_minute: metric(Metric::WorstMinute),
-        failed: metric(Metric::Failed),
-        restarts: metric(Metric::Restarts),
-        unwanted_restarts: metric(Metric::UnwantedRestarts),
-        pods_lost: metric(Metric::PodsLost),
-        out_of_rotation_seconds: interval(&scores, |score| score.out_of_rotation_seconds),
+        metrics: metrics.map(|metric| (metric.as_str(), interval(&scores, |score| score.metric(metric)))).collect(),
+        undetected: (detectable - detections.len()) as u64,
+        detectable: detectable as u64,
         detection_seconds: (!detections.is_empty()).then(|| interval_of(detections)),
-        undetected: undetected as u64,
-        causes: causes.filter(|(_, count)| *count > 0).collect(),
+        causes: causes(&scores),
+        minutes: minutes(&scores),
+        decisions: decisions(&scores),
+        why: Vec::new(),
+        waits: Vec::new(),
         lanes: Vec::new(),
         notes: Vec::new(),
     };
     if let Some(first) = scores.first_mut() {
+        report.waits = std::mem::take(&mut first.waits);
         report.lanes = std::mem::take(&mut first.lanes);
         report.notes = std::mem::take(&mut first.notes);
     }
     report
+}
+
+fn causes(scores: &[Score]) -> Vec<Cause> {
+    let all: u64 = scores.iter().map(|score| score.requests).sum();
+    let of = |end: End| {
+        let requests = scores.iter().map(|score| score.ended(end)).sum();
+        let percent = if all == 0 { 0.0 } else { requests as f64 * 100.0 / all as f64 };
+        Cause { cause: end.as_str(), says: end.says(), requests, percent }
+    };
+    let bad = End::ALL.into_iter().filter(|end| *end != End::Ok);
+    let mut causes: Vec<Cause> = bad.map(of).filter(|cause| cause.requests > 0).collect();
+    causes.sort_by_key(|cause| std::cmp::Reverse(cause.requests));
+    causes
+}
+
+/// The ends that occurred, the good one first.
+fn minutes(scores: &[Score]) -> Vec<Outcome> {
+    let count = scores.iter().map(|score| score.minutes().len()).max().unwrap_or(0);
+    let of = |end: End| {
+        let in_minute = |minute: usize| {
+            scores.iter().filter_map(|score| score.minutes().get(minute)).map(|ends| ends[end as usize]).sum()
+        };
+        Outcome { cause: end.as_str(), by_minute: (0..count).map(in_minute).collect() }
+    };
+    let all = End::ALL.into_iter().map(of);
+    all.filter(|outcome| outcome.cause == End::Ok.as_str() || outcome.by_minute.iter().any(|&n| n > 0)).collect()
+}
+
+fn decisions(scores: &[Score]) -> Vec<Decision> {
+    let mut all: Vec<Decision> = Vec::new();
+    for decision in scores.iter().flat_map(|score| &score.decisions) {
+        match all.iter_mut().find(|known| known.act == decision.act && known.by == decision.by) {
+            Some(known) => known.times += decision.times,
+            None => all.push(decision.clone()),
+        }
+    }
+    all.sort_by_key(|decision| (decision.act, std::cmp::Reverse(decision.times)));
+    all
 }
 
 fn interval(scores: &[Score], of: impl Fn(&Score) -> f64) -> Interval {
@@ -116,9 +208,14 @@ fn interval_of(mut values: Vec<f64>) -> Interval {
 }
 
 impl Interval {
-    fn show(self, digits: usize) -> String {
+    /// Whether every seed gave the same.
+    pub fn is_one(self) -> bool {
+        self.low.total_cmp(&self.high).is_eq()
+    }
+
+    pub(super) fn show(self, digits: usize) -> String {
         let Self { low, median, high } = self;
-        if low.total_cmp(&high).is_eq() {
+        if self.is_one() {
             format!("{median:.digits$}")
         } else {
             format!("{median:.digits$} ({low:.digits$}-{high:.digits$})")
@@ -126,8 +223,12 @@ impl Interval {
     }
 }
 
-/// What a lane's letters mean.
-const LEGEND: &str = "= in rotation  ! in rotation, not serving  o serving, out of rotation  . neither  R restarted";
+impl DesignReport {
+    /// Over the seeds; zero for detection, which is a field of its own.
+    pub fn metric(&self, metric: Metric) -> Interval {
+        self.metrics.get(metric.as_str()).copied().unwrap_or_default()
+    }
+}
 
 impl Report {
     /// Whether every expectation holds.
@@ -135,74 +236,16 @@ impl Report {
         self.expectations.iter().all(|expected| expected.holds)
     }
 
-    /// For a terminal. `notes` is how many lines of each design's story are shown.
-    pub fn text(&self, notes: usize) -> String {
-        let mut out = format!("{}\n", self.title);
-        let seeds = if self.seeds == 1 { "seed" } else { "seeds" };
-        let last = self.first_seed + self.seeds - 1;
-        let which = if self.seeds == 1 { last.to_string() } else { format!("{}-{last}", self.first_seed) };
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "{seeds} {which}; values are medians, with the range over the seeds\n");
-        out.push_str(&self.table());
-        for design in &self.designs {
-            let _ = writeln!(out, "\n{}: {}", design.name, design.says);
-            for (pod, lane) in design.lanes.iter().enumerate() {
-                let _ = writeln!(out, "  pod {pod:<2} {lane}");
-            }
-            for note in design.notes.iter().filter(|note| is_telling(note)).take(notes) {
-                let _ = writeln!(out, "  {:>8.1}s  pod {}  {}", note.at, note.pod, note.text);
-            }
-            let told = design.notes.iter().filter(|note| is_telling(note)).count();
-            if told > notes {
-                let _ = writeln!(out, "  ... and {} more", told - notes);
-            }
-        }
-        let _ = writeln!(out, "\n  {LEGEND}");
-        for expected in &self.expectations {
-            let mark = if expected.holds { "holds " } else { "MISSED" };
-            let _ = writeln!(out, "  {mark}  {}  (seen {})", expected.line, expected.seen.show(2));
-        }
-        out
+    /// Whether a fault of a server could be noticed at all.
+    pub fn has_detection(&self) -> bool {
+        self.designs.iter().any(|design| design.detectable > 0)
     }
 
-    fn table(&self) -> String {
-        let mut rows = vec![
-            ["design", "ok %", "worst minute %", "failed", "restarts", "unwanted", "pods lost", "out s", "detected s"]
-                .map(str::to_owned),
-        ];
-        for design in &self.designs {
-            let detected = design.detection_seconds.map_or_else(|| "-".to_owned(), |seconds| seconds.show(1));
-            let missed = if design.undetected > 0 { format!(", {} never", design.undetected) } else { String::new() };
-            rows.push([
-                design.name.clone(),
-                design.availability.show(2),
-                design.worst_minute.show(1),
-                design.failed.show(0),
-                design.restarts.show(0),
-                design.unwanted_restarts.show(0),
-                design.pods_lost.show(0),
-                design.out_of_rotation_seconds.show(0),
-                format!("{detected}{missed}"),
-            ]);
+    /// "seed 1", "seeds 1-5".
+    pub fn which_seeds(&self) -> String {
+        match self.seeds {
+            1 => format!("seed {}", self.first_seed),
+            seeds => format!("seeds {}-{}", self.first_seed, self.first_seed + (seeds - 1)),
         }
-        aligned(&rows)
     }
-}
-
-/// A pod that merely comes into rotation for the first time is no news.
-fn is_telling(note: &Note) -> bool {
-    note.text != "in rotation"
-}
-
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let mut out = String::new();
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        out.push_str(cells.join("  ").trim_end());
-        out.push('\n');
-    }
-    out
 }

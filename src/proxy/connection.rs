@@ -24,7 +24,7 @@ use tokio_rustls::rustls::ServerConfig;
 use super::dial::Here;
 use super::headers::Client;
 use super::worker::Worker;
-use super::{Passage, http1, request, secured};
+use super::{http1, request, secured};
 use crate::config::UpstreamProtocol;
 use crate::engine::Time;
 use crate::limits;
@@ -107,9 +107,10 @@ impl Conn {
         !self.expired.get()
     }
 
-    /// Whether the client is to send its next request elsewhere.
+    /// Whether the client is to send its next request elsewhere: from the drain's first moment, for a kept connection
+    /// does not move when endpoints do.
     pub(super) fn is_leaving(&self) -> bool {
-        self.worker.connections.is_finishing() || self.worker.shared.passage() == Passage::Draining
+        self.worker.connections.is_finishing() || self.worker.shared.is_leaving()
     }
 
     fn wake(&self) {

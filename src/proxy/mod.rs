@@ -41,7 +41,7 @@ mod worker;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -60,7 +60,7 @@ pub use worker::{Order, worker};
 
 use crate::clock::Clock;
 use crate::config::{AccessLog, Algorithm, Config, UpstreamProtocol};
-use crate::engine::{BackendId, BackendState, Cause, Ends, OnTimeout, Passage, Sign, Snapshot};
+use crate::engine::{BackendId, BackendState, Cause, DrainPhase, Ends, OnTimeout, Passage, Sign, Snapshot};
 use crate::publish::Published;
 use admission::Terms;
 use places::Gate;
@@ -92,6 +92,8 @@ pub struct Shared {
     counters: Arc<Counters>,
     setup: ArcSwap<Setup>,
     gate: AtomicU8,
+    /// A drain has begun: whoever keeps a connection is told to take the next one elsewhere.
+    leaving: AtomicBool,
     /// How clients are shaken hands with; none: they speak plain HTTP.
     tls: ArcSwapOption<ServerConfig>,
     /// The one place of a trial.
@@ -143,6 +145,7 @@ impl Shared {
             setup: ArcSwap::from_pointee(setup),
             trial: Gate::new(Some(1)),
             gate: AtomicU8::new(Passage::NotReady as u8),
+            leaving: AtomicBool::new(false),
             tls: ArcSwapOption::empty(),
             changed: Notify::new(),
             wiring,
@@ -166,6 +169,7 @@ impl Shared {
             };
             news |= setup.upstreams.admit(BackendId(id), admit);
         }
+        self.leaving.store(snapshot.drain.phase != DrainPhase::Serving, Ordering::Release);
         let passage = Passage::of(snapshot) as u8;
         news |= self.gate.swap(passage, Ordering::AcqRel) != passage;
         if news {
@@ -225,6 +229,10 @@ impl Shared {
     /// How far forward in the queue a request stands, where its header says so.
     fn priority<'a>(&self, field: impl FnOnce(&HeaderName) -> Option<&'a str>) -> i8 {
         self.setup.load().rules.priority(field)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     fn passage(&self) -> Passage {

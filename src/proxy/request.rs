@@ -21,7 +21,7 @@ use super::line::Applicant;
 use super::origins::Origin;
 use super::places::Place;
 use super::refusal::Reason;
-use super::{Passage, Shared, headers};
+use super::{Shared, headers};
 use crate::config::UpstreamProtocol;
 use crate::limits;
 
@@ -61,7 +61,7 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
     };
     let answered = forward::forward(ticket, request, Way { hop, tunnel }, limits).await;
     let mut response = answered.unwrap_or_else(|reason| refusal(&conn, reason, from));
-    if conn.worker.shared.passage() == Passage::Draining {
+    if conn.is_leaving() {
         say_goodbye(&conn, &mut response, from);
     }
     Ok(response)

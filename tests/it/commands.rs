@@ -163,3 +163,30 @@ fn presets_schema_and_completions_print() {
         assert!(code == Some(0) && out.contains("probegate"), "{shell}");
     }
 }
+
+#[test]
+fn the_lab_lists_its_experiments_by_theme_runs_one_and_fails_on_a_missed_expectation() {
+    let (code, out, _) = says(&["lab", "list"]);
+    assert_eq!(code, Some(0));
+    assert!(out.starts_with("Exercise 5: design your own health checks (docs/lab/exercise5.md)\n"), "{out}");
+    assert!(out.contains("\n  redis-one-pod ") && out.contains("\nIncidents (docs/lab/incidents.md)\n"), "{out}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("page.html");
+    let written = page.display().to_string();
+    let (code, out, _) = says(&["lab", "run", "crashloop", "--seeds", "1", "--markdown", "waits", "--html", &written]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.starts_with("Asked: ") && out.contains("\n| restart | no-probes | with-probes |\n"), "{out}");
+    assert!(fs::read_to_string(&page).unwrap().contains("server of pod 0 crashes"));
+
+    let (code, _, err) = says(&["lab", "run", "crashloop", "--markdown", "crashs"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("\"crashs\" is no column"), "{err}");
+
+    let (_, shown, _) = says(&["lab", "show", "crashloop"]);
+    let hopeful = directory.path().join("hopeful.toml");
+    fs::write(&hopeful, shown.replace("no-probes: crashes >= 9", "no-probes: crashes = 0")).unwrap();
+    let (code, out, _) = says(&["lab", "run", &hopeful.display().to_string(), "--seeds", "1"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("MISSED  no-probes: crashes = 0"), "{out}");
+}

@@ -40,6 +40,8 @@ pub enum Metric {
     SidecarRestarts,
     /// Of servers that had nothing a restart would mend.
     UnwantedRestarts,
+    /// Of servers that stood still.
+    WantedRestarts,
     /// Per cent of requests that ended well in the worst minute.
     WorstMinute,
     /// Requests with garbage in their answer.
@@ -56,7 +58,7 @@ pub enum Comparison {
 }
 
 impl Metric {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Availability,
         Self::Crashes,
         Self::Cut,
@@ -70,6 +72,7 @@ impl Metric {
         Self::RolloutSeconds,
         Self::SidecarRestarts,
         Self::UnwantedRestarts,
+        Self::WantedRestarts,
         Self::WorstMinute,
         Self::Wrong,
     ];
@@ -89,6 +92,7 @@ impl Metric {
             Self::RolloutSeconds => "rollout_seconds",
             Self::SidecarRestarts => "sidecar_restarts",
             Self::UnwantedRestarts => "unwanted_restarts",
+            Self::WantedRestarts => "wanted_restarts",
             Self::WorstMinute => "worst_minute",
             Self::Wrong => "wrong",
         }

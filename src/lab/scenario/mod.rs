@@ -69,6 +69,8 @@ pub struct ServerSpec {
     pub finishes: bool,
     /// Its metrics page is served by what serves requests, and stands still with it.
     pub page_hangs: bool,
+    /// Its own paths are answered by a front process, which goes on while what serves requests stands still.
+    pub front_answers: bool,
     /// Every answer is wrong.
     pub is_garbage: bool,
     /// It loads and never comes to an end.

@@ -53,6 +53,8 @@ pub(super) struct RawServer {
     #[serde(default)]
     pub(super) page_hangs: bool,
     #[serde(default)]
+    pub(super) front_answers: bool,
+    #[serde(default)]
     pub(super) garbage: bool,
     #[serde(default)]
     pub(super) never_ready: bool,
@@ -68,6 +70,7 @@ pub(super) struct RawVersion {
     pub(super) service_time: Option<Span>,
     pub(super) finishes: Option<bool>,
     pub(super) page_hangs: Option<bool>,
+    pub(super) front_answers: Option<bool>,
     #[serde(default)]
     pub(super) garbage: bool,
     #[serde(default)]

@@ -69,4 +69,24 @@ impl End {
             Self::Timeout => "timeout",
         }
     }
+
+    /// What that means, for people.
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::Ok => "ended well",
+            Self::Wrong => "answered with garbage",
+            Self::Cut => "a stream broke off",
+            Self::Dependency => "a dependency that the request needs did not answer",
+            Self::Draining => "refused: the pod is going",
+            Self::Loading => "503: the server was loading",
+            Self::NoEndpoint => "nobody was in rotation",
+            Self::NotReady => "refused: the pod was not ready",
+            Self::Overloaded => "503: the server's queue was full",
+            Self::QueueFull => "refused: the sidecar's queue was full",
+            Self::QueueTimeout => "waited too long in the sidecar's queue",
+            Self::Refused => "nobody listened",
+            Self::Reset => "the process died with the request in its hands",
+            Self::Timeout => "the client gave up waiting",
+        }
+    }
 }

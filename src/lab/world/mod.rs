@@ -2,6 +2,7 @@
 //!
 //! It owns virtual time and who talks to whom. What the kubelet, the engine and a server decide is theirs.
 
+mod decisions;
 mod ends;
 mod faults;
 mod fleet;
@@ -28,6 +29,7 @@ use score::Rotation;
 use server::{Life, Request};
 use sidecar::{Sight, Steps};
 
+pub use decisions::{Act, Decision};
 pub use ends::End;
 pub use score::{Note, Score};
 
@@ -385,9 +387,24 @@ impl<'a> World<'a> {
             self.routed.retain(|routed| usize::from(*routed) != pod);
         }
         self.count_rotation(now);
-        self.note(now, pod, if wants { "in rotation" } else { "out of rotation" }.to_owned());
-        if !wants {
-            self.detected(now, pod);
+        if wants {
+            self.note(now, pod, "in rotation".to_owned());
+            return;
+        }
+        let why = self.why_out(pod);
+        self.note(now, pod, format!("out of rotation: {why}"));
+        self.score.decided(Act::OutOfRotation, &why);
+        self.detected(now, pod);
+    }
+
+    fn why_out(&self, pod: usize) -> String {
+        let slot = &self.slots[pod];
+        match () {
+            () if slot.inner.is_gone || slot.is_deleted => "the pod is deleted".to_owned(),
+            () if self.nodes[slot.node].is_cut() => "its node is lost".to_owned(),
+            () if slot.inner.sidecar.is_none() && self.design.sidecar.is_some() => "the sidecar has ended".to_owned(),
+            () if slot.inner.server.life == Life::Gone => "the server has ended".to_owned(),
+            () => slot.inner.not_ready.clone().unwrap_or_else(|| "not ready".to_owned()),
         }
     }
 
@@ -420,12 +437,14 @@ impl<'a> World<'a> {
                 lane.push(' ');
                 continue;
             }
-            lane.push(match (is_restarted, slot.is_routed, slot.inner.server.life, slot.inner.server.is_hung()) {
+            let server = &slot.inner.server;
+            let serves = server.life == Life::Serving && !server.is_hung() && !server.refuses();
+            lane.push(match (is_restarted, slot.is_routed, serves) {
                 (true, ..) => 'R',
-                (_, true, Life::Serving, false) if !is_cut => '=',
-                (_, true, ..) => '!',
-                (_, false, Life::Serving, false) => 'o',
-                (_, false, ..) => '.',
+                (_, true, true) if !is_cut => '=',
+                (_, true, _) => '!',
+                (_, false, true) => 'o',
+                (_, false, false) => '.',
             });
         }
         let next = now + self.column();

@@ -39,8 +39,12 @@ pub(super) struct Inner {
     pub(super) is_sidecar_hung: bool,
     pub(super) sidecar_slowness: Duration,
     pub(super) has_endpoint_changed: bool,
-    /// Why the server's liveness last failed, in words.
+    /// Why a probe that can kill the server last failed, in words.
     pub(super) last_failure: Option<String>,
+    /// Why a readiness probe last failed.
+    pub(super) not_ready: Option<String>,
+    /// Why each of the sidecar's gates last turned, by [`Gate`].
+    pub(super) turned: [String; 3],
 }
 
 impl Inner {
@@ -64,6 +68,8 @@ impl Inner {
             sidecar_slowness: Duration::ZERO,
             has_endpoint_changed: false,
             last_failure: None,
+            not_ready: None,
+            turned: [const { String::new() }; 3],
         }
     }
 
@@ -106,7 +112,9 @@ pub(super) fn ask(signal: Signal, now: Time, pod: usize, server: &mut Server, de
         _ if is_gone || server.refuses() => Sight::Refused,
         // The kernel completes the handshake for a process that stands still.
         Signal::Listening => Sight::Good(QUICK),
-        _ if server.is_hung() => Sight::Silence,
+        _ if server.is_hung() && !(server.spec.front_answers && matches!(signal, Signal::Model | Signal::Cache)) => {
+            Sight::Silence
+        }
         Signal::Golden if server.life == Life::Loading => Sight::Busy,
         Signal::Golden => golden(server, now),
         Signal::Cache if server.is_cache_full() => Sight::Bad(QUICK),
@@ -153,9 +161,10 @@ impl Outside<'_> {
         let server = &mut self.inner.server;
         let silence = Reply { after: None, answer: Answer::Failure };
         if server.refuses() {
-            return (Reply::REFUSED, Some("the server is gone".to_owned()));
+            let why = if server.life == Life::Gone { "the server is gone" } else { "the server is on its way out" };
+            return (Reply::REFUSED, Some(why.to_owned()));
         }
-        if server.is_hung() {
+        if server.is_hung() && !server.spec.front_answers {
             return (silence, Some("the server does not answer".to_owned()));
         }
         let Some(endpoint) = self.design.endpoints.iter().find(|endpoint| endpoint.path == path) else {
@@ -178,20 +187,30 @@ impl Outside<'_> {
         (Reply::http(200, took), None)
     }
 
-    fn sidecar_answers(&self, path: &str) -> Reply {
-        let Some(sidecar) = &self.inner.sidecar else { return Reply::REFUSED };
+    /// A path of the sidecar, and why it does not pass: the engine's own reason.
+    fn sidecar_answers(&self, path: &str) -> (Reply, Option<String>) {
+        let Some(sidecar) = &self.inner.sidecar else {
+            return (Reply::REFUSED, Some("the sidecar is gone".to_owned()));
+        };
         if self.inner.is_sidecar_hung {
-            return Reply { after: None, answer: Answer::Failure };
+            return (Reply { after: None, answer: Answer::Failure }, Some("the sidecar does not answer".to_owned()));
         }
         let takes = QUICK + self.inner.sidecar_slowness;
         let gate = match path {
             "/health" | "/livez" | "/healthz" => Gate::Health,
             "/ready" | "/readyz" => Gate::Ready,
             "/startup" | "/startupz" => Gate::Startup,
-            "/self" => return Reply::http(200, takes),
-            _ => return Reply::http(404, takes),
+            "/self" => return (Reply::http(200, takes), None),
+            _ => return (Reply::http(404, takes), Some(format!("the sidecar knows no {path}"))),
         };
-        Reply::http(if sidecar.passes(gate) { 200 } else { 503 }, takes)
+        if sidecar.passes(gate) {
+            return (Reply::http(200, takes), None);
+        }
+        let reason = self.inner.turned[gate as usize].clone();
+        (
+            Reply::http(503, takes),
+            Some(if reason.is_empty() { "the sidecar knows nothing yet".to_owned() } else { reason }),
+        )
     }
 
     fn is_sidecar(&self, container: usize) -> bool {
@@ -201,8 +220,7 @@ impl Outside<'_> {
     fn answers_at(&mut self, now: Time, port: u16, path: &str) -> (Reply, Option<String>) {
         match self.design.pod.owner_of_port(port) {
             Some(container) if container == self.design.server => self.server_answers(now, path),
-            // The engine's own reason is better than a 503.
-            Some(container) if self.is_sidecar(container) => (self.sidecar_answers(path), None),
+            Some(container) if self.is_sidecar(container) => self.sidecar_answers(path),
             _ => (Reply::REFUSED, Some(format!("nobody listens at {port}"))),
         }
     }
@@ -215,9 +233,11 @@ impl World for Outside<'_> {
                 let (reply, why) = self.answers_at(now, *port, path);
                 let is_late = why.is_none() && reply.after.is_some_and(|after| after >= probe.timeout);
                 let why = if is_late { Some(format!("{path} is answered too late")) } else { why };
-                // Only these two can kill.
-                if kind != ProbeKind::Readiness && container == self.design.server && why.is_some() {
-                    self.inner.last_failure = why;
+                match why {
+                    Some(why) if kind == ProbeKind::Readiness => self.inner.not_ready = Some(why),
+                    // Only the other two can kill.
+                    Some(why) if container == self.design.server => self.inner.last_failure = Some(why),
+                    _ => {}
                 }
                 reply
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::decisions::Act;
 use super::ends::End;
 use super::outside::{self, Outside};
 use super::sidecar::{Sidecar, Sight, Steps};
@@ -45,8 +46,13 @@ impl World<'_> {
         if std::mem::take(&mut self.slots[pod].inner.has_sidecar_started) {
             self.sidecar_started(now, pod);
         }
-        if std::mem::take(&mut self.slots[pod].inner.is_condemned) && !self.slots[pod].is_deleted {
-            self.condemned(now, pod);
+        if std::mem::take(&mut self.slots[pod].inner.is_condemned) {
+            // A server that hears SIGTERM closes the connections on which nothing is under way.
+            let hears = self.design.sidecar.is_none() && !self.slots[pod].inner.server.is_hung();
+            self.slots[pod].epoch += u32::from(hears);
+            if !self.slots[pod].is_deleted {
+                self.condemned(now, pod);
+            }
         }
         if let Some((container, until)) = self.slots[pod].inner.lookout.take() {
             self.queue.push(until, Happening::LookoutEnds { pod: narrow(pod), container: narrow(container) });
@@ -91,6 +97,9 @@ impl World<'_> {
         let inner = &mut self.slots[pod].inner;
         inner.server.start(now);
         let number = inner.server.starts;
+        if let Some(ended) = inner.server.ended_at.filter(|_| pod == 0) {
+            self.score.waits.push(now.since(ended).as_millis() as f64 / 1000.0);
+        }
         if number > 1 {
             self.score.restarts += 1;
             self.slots[pod].is_restarted_since_paint = true;
@@ -141,8 +150,11 @@ impl World<'_> {
     /// The kubelet has decided to kill the server; was there something that a restart mends?
     pub(super) fn condemned(&mut self, now: Time, pod: usize) {
         let is_wanted = self.slots[pod].inner.server.is_hung();
+        self.score.wanted_restarts += u64::from(is_wanted);
         self.score.unwanted_restarts += u64::from(!is_wanted);
         let seen = self.slots[pod].inner.last_failure.clone();
+        let act = if is_wanted { Act::KilledRightly } else { Act::KilledWrongly };
+        self.score.decided(act, seen.as_deref().unwrap_or("its probe failed"));
         let verdict = if is_wanted { "wanted" } else { "nothing that a restart mends" };
         let why = seen.map_or_else(String::new, |why| format!(" because {why}"));
         self.note(now, pod, format!("the kubelet kills the server{why} ({verdict})"));
@@ -190,6 +202,7 @@ impl World<'_> {
             self.queue.push(now, Happening::Sample { pod: narrow(pod), life });
         }
         slot.inner.sidecar = Some(sidecar);
+        slot.inner.turned = <[String; 3]>::default();
         slot.inner.is_sidecar_hung = false;
         slot.inner.is_sidecar_stopping = false;
         self.follow_sidecar(now, pod, life, &mut steps);
@@ -227,6 +240,8 @@ impl World<'_> {
 
     fn begin_drain(&mut self, now: Time, pod: usize) {
         let Some(life) = self.slots[pod].inner.sidecar.as_ref().map(|sidecar| sidecar.life) else { return };
+        // The next answer on each kept connection ends it.
+        self.slots[pod].epoch += 1;
         self.with_sidecar(now, pod, life, |sidecar, steps| sidecar.begin_drain(now, steps));
         self.drain_tick(now, pod, life);
     }
@@ -329,9 +344,7 @@ impl World<'_> {
                 let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
                 self.note(now, pod, format!("/{} turns to {to}{because}", gate.as_str()));
             }
-            if gate == Gate::Health && to == "fail" {
-                self.slots[pod].inner.last_failure = Some(reason);
-            }
+            self.slots[pod].inner.turned[gate as usize] = reason;
         }
         if std::mem::take(&mut steps.has_passage_changed) {
             self.look_at_requests(now, pod);

@@ -40,7 +40,9 @@ impl World<'_> {
         }
         let pod = self.routed[self.traffic.below(self.routed.len() as u64) as usize];
         if let Some(new) = request.connection {
-            self.connections[new as usize] = Connection(Some((pod, self.slots[usize::from(pod)].epoch)));
+            let slot = &self.slots[usize::from(pod)];
+            // A pod that drains says so with every answer: its connections are good for one request.
+            self.connections[new as usize] = Connection((!slot.inner.is_draining()).then_some((pod, slot.epoch)));
         }
         Some(usize::from(pod))
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::decisions::{self, Act, Decision};
 use super::ends::End;
 use crate::engine::Time;
 use crate::lab::scenario::Metric;
@@ -17,9 +18,13 @@ pub struct Score {
     pub requests: u64,
     /// By [`End`].
     ends: [u64; End::ALL.len()],
+    /// By minute in which the request was sent, by [`End`].
     #[serde(skip)]
-    minutes: Vec<(u64, u64)>,
+    minutes: Vec<[u64; End::ALL.len()]>,
     pub restarts: u64,
+    /// Times that the kubelet killed a server that stood still.
+    pub wanted_restarts: u64,
+    /// Times that it killed one that had nothing a restart would mend.
     pub unwanted_restarts: u64,
     pub crashes: u64,
     pub sidecar_restarts: u64,
@@ -41,6 +46,10 @@ pub struct Score {
     pub events: u64,
     /// What happened, to whom, in words.
     pub notes: Vec<Note>,
+    /// Of the first pod: seconds from each end of its server to the next start.
+    pub waits: Vec<f64>,
+    /// What decided about pods, and how often.
+    pub decisions: Vec<Decision>,
     /// By pod, the state at each of [`Score::COLUMNS`] equal parts of the run.
     pub lanes: Vec<String>,
 }
@@ -60,8 +69,9 @@ impl Score {
         Self {
             requests: 0,
             ends: [0; End::ALL.len()],
-            minutes: vec![(0, 0); minutes],
+            minutes: vec![[0; End::ALL.len()]; minutes],
             restarts: 0,
+            wanted_restarts: 0,
             unwanted_restarts: 0,
             crashes: 0,
             sidecar_restarts: 0,
@@ -76,6 +86,8 @@ impl Score {
             detections: Vec::new(),
             events: 0,
             notes: Vec::new(),
+            waits: Vec::new(),
+            decisions: Vec::new(),
             lanes: Vec::new(),
         }
     }
@@ -84,9 +96,8 @@ impl Score {
     pub(super) fn request_ended(&mut self, sent_after: Duration, end: End) {
         self.ends[end as usize] += 1;
         let minute = usize::try_from(sent_after.as_secs() / 60).unwrap_or(usize::MAX);
-        if let Some((all, good)) = self.minutes.get_mut(minute) {
-            *all += 1;
-            *good += u64::from(end == End::Ok);
+        if let Some(ends) = self.minutes.get_mut(minute) {
+            ends[end as usize] += 1;
         }
     }
 
@@ -116,6 +127,16 @@ impl Score {
         self.rollout_seconds = self.rollout_seconds.max(took.as_millis() as f64 / 1000.0);
     }
 
+    /// What decided about a pod, in the words of whoever did.
+    pub(super) fn decided(&mut self, act: Act, reason: &str) {
+        decisions::tally(&mut self.decisions, act, reason);
+    }
+
+    /// By minute, how the requests sent in it ended, in the order of [`End::ALL`].
+    pub fn minutes(&self) -> &[[u64; End::ALL.len()]] {
+        &self.minutes
+    }
+
     pub const fn ended(&self, end: End) -> u64 {
         self.ends[end as usize]
     }
@@ -131,7 +152,8 @@ impl Score {
     }
 
     pub fn worst_minute(&self) -> f64 {
-        self.minutes.iter().map(|(all, good)| percent(*good, *all)).fold(100.0, f64::min)
+        let shares = self.minutes.iter().map(|ends| percent(ends[End::Ok as usize], ends.iter().sum()));
+        shares.fold(100.0, f64::min)
     }
 
     pub fn metric(&self, metric: Metric) -> f64 {
@@ -148,6 +170,7 @@ impl Score {
             Metric::RolloutsFailed => self.rollouts_failed as f64,
             Metric::RolloutSeconds => self.rollout_seconds,
             Metric::SidecarRestarts => self.sidecar_restarts as f64,
+            Metric::WantedRestarts => self.wanted_restarts as f64,
             Metric::UnwantedRestarts => self.unwanted_restarts as f64,
             Metric::WorstMinute => self.worst_minute(),
             Metric::Wrong => self.ended(End::Wrong) as f64,

@@ -63,6 +63,8 @@ pub(super) struct Server {
     /// Which process this is, from 1.
     pub(super) starts: u32,
     pub(super) started_at: Time,
+    /// When the process before this one ended.
+    pub(super) ended_at: Option<Time>,
     /// When each busy worker is free.
     workers: BinaryHeap<Reverse<Time>>,
     /// When each waiting request is taken up, first to last.
@@ -143,6 +145,7 @@ impl Server {
             life: Life::Gone,
             starts: 0,
             started_at: Time::ZERO,
+            ended_at: None,
             workers: BinaryHeap::new(),
             waiting: VecDeque::new(),
             flights: BinaryHeap::new(),
@@ -329,6 +332,7 @@ impl Server {
     /// The process is gone. Call [`Server::ended`] to its end first; everything in flight ends now.
     pub(super) fn die(&mut self, now: Time) {
         self.life = Life::Gone;
+        self.ended_at = Some(now);
         self.hung = None;
         self.lose_all(now);
     }
@@ -412,6 +416,7 @@ mod tests {
             uses: Vec::new(),
             finishes: false,
             page_hangs: false,
+            front_answers: false,
             is_garbage: false,
             never_ready: false,
             crash_after: None,

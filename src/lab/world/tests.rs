@@ -6,7 +6,6 @@ mod traffic;
 use super::*;
 use crate::lab::report;
 use crate::lab::scenario::Scenario;
-use crate::lab::shipped::{self, SHIPPED};
 
 /// Two pods behind a Service; faults and the pod's probes are put in.
 fn scenario(faults: &str, probes: &str, endpoints: &str) -> Scenario {
@@ -124,18 +123,6 @@ fn a_retry_ends_the_request_that_it_repeats() {
     scenario.clients.retry_budget_percent = 50;
     let retried = score(&scenario);
     assert!(retried.failed() < plain.failed(), "{} {}", retried.failed(), plain.failed());
-}
-
-#[test]
-fn every_shipped_scenario_keeps_what_it_promises() {
-    for shipped in SHIPPED {
-        let scenario = Scenario::parse(shipped.text, &shipped::read).unwrap();
-        assert!(!scenario.expectations.is_empty() && !scenario.question.is_empty() && !scenario.prediction.is_empty());
-        let report = report::experiment(&scenario, 11, 1, &mut |_| ());
-        for expected in &report.expectations {
-            assert!(expected.holds, "{}: {} (seen {:?})", shipped.name, expected.line, expected.seen);
-        }
-    }
 }
 
 #[test]

@@ -62,7 +62,9 @@ async fn while_endpoints_propagate_requests_are_served_unless_something_else_fai
     let mut server = model.accept().await;
     server.head().await;
     server.send(ok("x")).await;
-    assert!(client.head().await.starts_with("HTTP/1.1 200"));
+    let answer = client.closed().await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "a kept connection would stay behind: {answer}");
     plane.judge(|next| {
         next.drain.phase = DrainPhase::Propagating;
         not_ready(next, vec![Cause::Draining, Cause::Gone]);

@@ -335,10 +335,17 @@ async fn a_draining_instance_says_farewell() {
     wire.send([PREFACE, &SETTINGS[..], &frame(1, 5, 1, GET)].concat()).await;
     assert_eq!(frame_of(&mut wire, 0).await.unwrap(), b"served");
     plane.judge(|next| {
-        next.drain.phase = DrainPhase::Finishing;
+        next.drain.phase = DrainPhase::Propagating;
         not_ready(next, vec![Cause::Draining]);
     });
     wire.send(frame(1, 5, 3, GET)).await;
+    assert!(frame_of(&mut wire, GOAWAY).await.is_some(), "while endpoints propagate, too");
+    let mut wire = plane.client().await;
+    plane.judge(|next| {
+        next.drain.phase = DrainPhase::Finishing;
+        not_ready(next, vec![Cause::Draining]);
+    });
+    wire.send([PREFACE, &SETTINGS[..], &frame(1, 5, 1, GET)].concat()).await;
     assert!(frame_of(&mut wire, GOAWAY).await.is_some());
     plane.until("counted", |c| c.refused(Reason::Draining) == 1).await;
 }

@@ -131,8 +131,8 @@ impl Ticket {
         self.recording.as_ref().map(Recording::key)
     }
 
-    /// The head came.
-    pub(super) fn answered(&mut self, code: u16) {
+    /// The head came; what follows it is of this substance.
+    pub(super) fn answered(&mut self, code: u16, follows: &Substance) {
         self.code = code;
         if let Some(recording) = &self.recording {
             recording.answered(self.code);
@@ -140,8 +140,10 @@ impl Ticket {
         let now = self.conn.worker.now();
         self.answered = Some(now);
         let counters = self.conn.worker.counters();
-        counters.progress(now);
-        counters.flights().moved(self.flight, now);
+        if !follows.is_promised() {
+            counters.progress(now);
+            counters.flights().moved(self.flight, now);
+        }
         counters.answered(self.code, now.since(self.began));
     }
 
@@ -310,10 +312,10 @@ fn answer(
     lease: Lease,
     client: Option<(Tunnel, OnUpgrade)>,
 ) -> Result<Response<Answer>, Reason> {
-    ticket.answered(response.status().as_u16());
+    let substance = Substance::of(response.headers());
+    ticket.answered(response.status().as_u16(), &substance);
     let Some((tunnel, client)) = client else {
         headers::prepare_response(response.headers_mut());
-        let substance = Substance::of(response.headers());
         return Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease }, substance)));
     };
     let switched = match tunnel {
@@ -337,7 +339,6 @@ fn answer(
         return Err(Reason::UpstreamInvalid);
     }
     headers::prepare_response(response.headers_mut());
-    let substance = Substance::of(response.headers());
     Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease }, substance)))
 }
 

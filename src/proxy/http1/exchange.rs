@@ -241,7 +241,7 @@ impl<'a, S: Wire> Exchange<'a, S> {
                         turn.began(response.status, response.retry_after);
                     }
                     self.ticket.taken(self.turn.take());
-                    self.ticket.answered(response.status);
+                    self.ticket.answered(response.status, &response.substance);
                     if response.status == 101 {
                         return Err(Ended::Switched(rest[length..].to_vec()));
                     }

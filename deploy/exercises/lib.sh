@@ -5,6 +5,9 @@
 #   KUBECTL      how to speak to the cluster (default kubectl)
 #   HELM         the same for Helm (default target/tools/helm, or helm)
 #   LOAD_IMAGE   a command that takes an image archive to the nodes; unset: the images are where the nodes find them
+#   CLUSTER_NETWORK  a command that runs a program where the cluster's addresses are reached; unset: they are reached from here
+#   K6           the k6 program (default target/tools/k6, or k6); without one, load.py makes the same load
+#   PATIENCE     times as long as usual to wait for what comes about, on a slow machine (default 1)
 #   KEEP         not empty: what the exercise made is left in place
 #   REPORT       a file that the report is appended to
 # shellcheck shell=bash
@@ -14,12 +17,14 @@ ROOT=$(cd "$HERE/../.." && pwd)
 CHART=$ROOT/deploy/helm/probegate
 IMAGES=${IMAGES:-$ROOT/target/image}
 REPORT=${REPORT:-/dev/null}
+PATIENCE=${PATIENCE:-1}
 read -ra KUBECTL <<<"${KUBECTL:-kubectl}"
 if [ -z "${HELM:-}" ]; then
     HELM=helm
     [ -x "$ROOT/target/tools/helm" ] && HELM=$ROOT/target/tools/helm
 fi
 read -ra HELM <<<"$HELM"
+read -ra CLUSTER_NETWORK <<<"${CLUSTER_NETWORK:-}"
 EXERCISE=$(basename "$(cd "$(dirname "$0")" && pwd)")
 NAMESPACE=probegate-$EXERCISE
 failed=0
@@ -58,7 +63,7 @@ expect() {
 
 # The same for what comes about: within SECONDS WHAT COMMAND...; says how long it took.
 within() {
-    local limit=$1 what=$2 from=$SECONDS
+    local limit=$(($1 * PATIENCE)) what=$2 from=$SECONDS
     shift 2
     until "$@" >/dev/null 2>&1; do
         if [ $((SECONDS - from)) -ge "$limit" ]; then
@@ -93,9 +98,12 @@ stays() {
 k() { "${KUBECTL[@]}" -n "$NAMESPACE" "$@"; }
 helm() { "${HELM[@]}" -n "$NAMESPACE" "$@"; }
 
-# The chart's release `model-server`, guarding the demo's model server; more values as arguments.
+# The chart's release `model-server`, guarding the demo's model server; more values as arguments. It asks for little, so that it fits on
+# a small node.
 install() {
-    helm upgrade --install model-server "$CHART" --set fullnameOverride=model-server --set rollout.minReadySeconds=1 "$@" >/dev/null
+    helm upgrade --install model-server "$CHART" --set fullnameOverride=model-server --set rollout.minReadySeconds=1 \
+        --set model.resources.requests.cpu=20m --set sidecar.resources.requests.cpu=20m "$@" >/dev/null ||
+        die "helm could not install: HELM is ${HELM[*]}"
 }
 
 # A request by way of the API server, which reaches Services and pods from anywhere and needs no client in the cluster:
@@ -138,6 +146,18 @@ customer_saw() {
     rm -f "$CUSTOMER"
 }
 
+# A program that must reach the cluster's addresses.
+inside() { ${CLUSTER_NETWORK[@]+"${CLUSTER_NETWORK[@]}"} "$@"; }
+# One POST straight to a pod's port, once: the API server's way may try again when the answer does not come, as after a crash.
+poke() { inside curl -sS --max-time 5 -X POST -o /dev/null "http://$(field "$1" .status.podIP):$2$3" 2>/dev/null; }
+# The address of a Service, as in address_of model-server 80.
+address_of() { echo "$(k get service "$1" -o 'jsonpath={.spec.clusterIP}'):$2"; }
+# Load on a Service from inside the cluster's network, requests starting on time: drive ADDRESS STAGES [WORDS OF load.py].
+# Prints "N requests, N right, N wrong, N failed, p50 ...".
+drive() { inside python3 "$HERE/load/load.py" --target "http://$1" --stages "$2" "${@:3}"; }
+# A number of such a line: seen right "$line".
+seen() { grep -o "[0-9]* $1" <<<"$2" | tail -n 1 | cut -d' ' -f1; }
+
 # The sidecar in words: status POD-OR-DEPLOYMENT.
 status() { k exec "$1" -c probegate -- /probegate status || true; }   # it exits with 1 while not ready
 
@@ -149,6 +169,18 @@ endpoints() { k get endpointslices -l "kubernetes.io/service-name=${1:-model-ser
 # Restarts of a container, over all pods with a label: restarts LABEL CONTAINER.
 restarts() { k get pods -l "$1" -o "jsonpath={range .items[*]}{.status.containerStatuses[?(@.name==\"$2\")].restartCount}{\"\n\"}{end}" |
     awk '{ sum += $1 } END { print sum + 0 }'; }
+# The oldest pod with a label, and one field of a pod: pod_of LABEL, field POD JSONPATH.
+pod_of() { k get pods -l "${1:-app.kubernetes.io/instance=model-server}" --sort-by=.metadata.creationTimestamp -o 'jsonpath={.items[0].metadata.name}'; }
+field() { k get pod "$1" -o "jsonpath={$2}"; }
+# The condition of a rollout that was given up, and how it is told from one that goes on.
+given_up() { [ "$(k get deployment "$1" -o 'jsonpath={.status.conditions[?(@.type=="Progressing")].reason}')" = ProgressDeadlineExceeded ]; }
+# Whether the pods with a label have had an event whose reason or message matches: happened LABEL PATTERN.
+happened() {
+    local pods
+    pods=$(k get pods -l "$1" -o 'jsonpath={.items[*].metadata.name}')
+    k get events -o 'jsonpath={range .items[*]}{.involvedObject.name} {.reason}: {.message}{"\n"}{end}' |
+        grep -E "^(${pods// /|}) " | grep -E "$2"
+}
 is() { [ "$("${@:2}")" = "$1" ]; }
 
 # Takes one of our images to the nodes, where that is for the exercises to do.

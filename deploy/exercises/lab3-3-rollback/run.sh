@@ -12,7 +12,7 @@ within 120 "three pods are ready" is 3 ready_pods
 customer service/model-server:80 180
 install --set model.image.tag=v2 --set rollout.progressDeadlineSeconds=20
 within 60 "the rollout is given up" \
-    eval 'k get deployment model-server -o "jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}" | grep -q ProgressDeadlineExceeded'
+    eval 'k get deployment model-server -o "jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}" | grep ProgressDeadlineExceeded'
 show k rollout history deployment/model-server
 expect "there are two revisions" is 2 revisions
 

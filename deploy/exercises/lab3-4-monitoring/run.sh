@@ -12,7 +12,7 @@ query() { curled -G "http://$PROMETHEUS/api/v1/query" --data-urlencode "query=$1
 for row in json.load(sys.stdin)["data"]["result"]:
     print(row["metric"].get("pod") or row["metric"].get("alertname", ""), row["metric"].get("code", ""), row["value"][1])'; }
 firing() { query 'ALERTS{alertstate="firing"}' | awk '{ print $1 }' | sort -u; }
-fires() { query "ALERTS{alertname=\"$1\",alertstate=\"firing\"}" | grep -q .; }
+fires() { query "ALERTS{alertname=\"$1\",alertstate=\"firing\"}" | grep .; }
 silent() { ! fires "$1"; }
 image_now() { k get deployment model-server -o 'jsonpath={.spec.template.spec.containers[0].image}'; }
 

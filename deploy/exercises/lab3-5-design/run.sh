@@ -15,7 +15,7 @@ step "Embeddings are not there yet: starting up"
 k apply -f "$(dirname "$0")/peers.yaml" >/dev/null
 within 60 "Redis, the cache and the profile API run" k wait --for=condition=Ready pod -l 'app in (redis, cache, profile-api)' --timeout=1s || die "without them there is nothing to see"
 install -f "$(dirname "$0")/values.yaml"
-within 60 "the model is loaded after its 10 s, and only the embeddings are missing" eval 'status "pod/$(first)" | grep -q "startup *FAIL.*embeddings"'
+within 60 "the model is loaded after its 10 s, and only the embeddings are missing" eval 'status "pod/$(first)" | grep "startup *FAIL.*embeddings"'
 expect "so nobody gets traffic" is 0 endpoints
 show status "pod/$(first)"
 expect "and nobody is restarted for it" never_restarted

@@ -33,9 +33,11 @@ note "\`crash\` has a wrong argument, as an application with a missing variable 
     pod never-0 Never "$ENDS"
     pod never-2 Never "$WRONG"
 } >"$work/pods.yaml"
-k apply -f "$work/pods.yaml" >/dev/null
-k get pod crash --watch -o json >"$work/watched" 2>/dev/null &
+# The watch is there before the pod, so that it sees the first crash too.
+k get pods -l app=crash --watch -o json >"$work/watched" 2>/dev/null &
 watch=$!
+sleep 5
+k apply -f "$work/pods.yaml" >/dev/null
 within 30 "\`once\` runs" k wait --for=condition=Ready pod/once --timeout=1s || die "nothing to crash"
 crash_once() { poke once 8000 /crash; }
 crash_once
@@ -48,8 +50,8 @@ within 90 "\`crash\` is in CrashLoopBackOff" eval 'k get pod crash --no-headers 
 show k get pods
 
 step "How to debug it"
+within 40 "1. the log of the crash before says what is wrong" eval 'k logs crash --previous 2>&1 | grep "invalid value"'
 show k logs crash --previous
-expect "1. the log of the crash before says what is wrong" eval 'k logs crash --previous 2>&1 | grep "invalid value"'
 show k get events --field-selector involvedObject.name=crash -o 'custom-columns=TYPE:.type,REASON:.reason,MESSAGE:.message'
 expect "2. the events say BackOff" happened app=crash BackOff
 expect "3. the exit code: 2, which is no OOM kill" eval 'k get pod crash -o "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}{.status.containerStatuses[0].lastState.terminated.exitCode}" | grep 2'

@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+. "$(dirname "$0")/../lib.sh"
+begin "Project 02: the testing checklist"
+load probegate demo-model-v1
+here=$(cd "$(dirname "$0")" && pwd)
+POD=app.kubernetes.io/instance=model-server
+readonly INGRESS=127.0.0.1:39180 PROMETHEUS=127.0.0.1:39190
+K6=${K6:-$({ [ -x "$ROOT/target/tools/k6" ] && echo "$ROOT/target/tools/k6"; } || command -v k6 || true)}
+values=(-f "$here/values.yaml" --set model.resources.requests.cpu=10m)
+
+work=$(mktemp -d)
+started_here=()
+tidy() { for pid in ${started_here[@]+"${started_here[@]}"}; do kill "$pid" 2>/dev/null; done; wait 2>/dev/null; rm -rf "$work"; finish; }
+trap tidy EXIT
+
+names() { k get pods -l $POD -o 'jsonpath={.items[*].metadata.name}'; }
+gates_pass() { local pod path; for pod in $(names); do for path in /health /ready /startup; do ask "pod/$pod:9090" $path | grep '"pass"' || return; done; done; }
+answered() { ask "pod/$1:9090" /metrics | awk '/^model_requests_total\{.*200/ { sum += $2 } END { print sum + 0 }'; }
+replicas() { k get deployment model-server -o 'jsonpath={.status.readyReplicas}'; }
+wanted() { k get hpa model-server -o 'jsonpath={.status.desiredReplicas}'; }
+at_least() { [ "$("${@:2}")" -ge "$1" ]; }
+# A rollout with customers: changes with the words given, and leaves what they saw in `line` and the fewest addresses in `least`.
+under_customers() {
+    local now
+    drive "$(address_of model-server 80)" 45s:20 >"$work/customers" &
+    local pid=$!
+    least=99
+    "$@" >/dev/null
+    within 120 "the rollout is complete" k rollout status deployment/model-server --timeout=1s
+    while kill -0 $pid 2>/dev/null; do
+        now=$(endpoints)
+        [ "$now" -lt "$least" ] && least=$now
+        sleep 1
+    done
+    line=$(tail -n 1 "$work/customers")
+}
+
+step "Pods start successfully"
+install "${values[@]}"
+within 120 "three pods are ready" is 3 ready_pods $POD || die "nothing to test"
+expect "without a restart" is 0 restarts $POD model
+show k get all
+
+step "Health checks pass"
+expect "/health, /ready and /startup of all three pods" gates_pass
+
+step "Service load balances across pods"
+before=$(for pod in $(names); do echo "$pod $(answered "$pod")"; done)
+line=$(drive "$(address_of model-server 80)" 15s:40)
+note "$line"
+shares=$(while read -r pod count; do echo "$pod $(($(answered "$pod") - count))"; done <<<"$before")
+show echo "$shares"
+expect "every pod answered its part, at least a fifth of all" eval 'awk "{ n[NR] = \$2; sum += \$2 } END { for (i in n) if (n[i] * 5 < sum) exit 1 }" <<<"$shares"'
+expect "all requests succeed" eval "[[ '$line' =~ ^[1-9][0-9]*\ requests,.*\ 0\ wrong,\ 0\ failed ]]"
+
+step "HPA scales up under load"
+within 120 "it knows what the pods use" eval 'k get hpa model-server -o "jsonpath={.status.currentMetrics[*].containerResource.current.averageUtilization}" | grep .'
+show k get hpa
+stages=20s:40,100s:40
+BATCH=${BATCH:-128}
+line=
+if [ -n "$K6" ]; then
+    note "The load test by k6 ($("$K6" version | grep -o 'v[0-9.]*' | head -n 1)), batches of $BATCH digits, connections of their own:"
+    inside env TARGET="http://$(address_of model-server 80)" STAGES=$stages BATCH=$BATCH "$K6" run --quiet --no-usage-report "$here/../load/load.js" >"$work/k6" 2>&1 &
+else
+    note "k6 is not here: the same load by load.py, batches of $BATCH digits, connections of their own:"
+    drive "$(address_of model-server 80)" $stages --batch "$BATCH" --most-failed 0.01 --p95 500 >"$work/k6" 2>&1 &
+fi
+pid=$!
+from=$SECONDS
+within 120 "the HPA wants more than three" at_least 4 wanted && up=$((SECONDS - from))
+show k get hpa
+within 60 "and they are ready" at_least 4 replicas
+wait $pid
+rc=$?
+line=$(grep requests, "$work/k6" | tail -n 1)
+note "$line"
+expect "the load test's own limits are kept: nothing wrong, at most 1 % failed, p95 at most 500 ms" test $rc = 0
+expect "all requests succeed" eval "[[ '$line' =~ ^[1-9][0-9]*\ requests,.*\ 0\ wrong,\ 0\ failed ]]"
+expect "no pod crashed" is 0 restarts $POD model
+show k get pods
+most=$(replicas)
+
+step "The same load by our own generator, as where k6 is not installed"
+line=$(drive "$(address_of model-server 80)" 10s:40,20s:40 --batch "$BATCH" --most-failed 0.01 --p95 500)
+rc=$?
+note "$line"
+expect "within the same limits" test $rc = 0
+quiet=$SECONDS
+
+step "Ingress routes traffic"
+controller() { k get ingress model-server -o 'jsonpath={.status.loadBalancer.ingress[0].ip}{.status.loadBalancer.ingress[0].hostname}'; }
+through=$(controller)
+if [ -z "$through" ]; then
+    nginx=$(command -v nginx || echo /usr/sbin/nginx)
+    [ -x "$nginx" ] || die "neither an Ingress controller in the cluster nor an nginx here"
+    k get ingress model-server -o json | "$here/ingress.py" --listen $INGRESS --to "model-server=$(address_of model-server 80)" >"$work/nginx.conf"
+    inside "$nginx" -p "$work" -c nginx.conf >"$work/nginx.log" 2>&1 &
+    started_here+=($!)
+    through=$INGRESS
+    note "Stand-in: the cluster has no Ingress controller. This machine's $("$nginx" -v 2>&1 | cut -d' ' -f3), configured from the Ingress object by ingress.py, is in its place."
+fi
+routed() { inside curl -sS --max-time 10 -o "$work/answer" -w '%{http_code}' "$@"; }
+within 20 "GET /health by its host name" is 200 routed -H 'Host: model.example' "http://$through/health"
+digit=$(ask service/model-server:80 /digits/7)
+expect "POST /predict, and the digit is right" eval '[ "$(routed -H "Host: model.example" --json "$digit" "http://$through/predict")" = 200 ] && grep -q "\"correct\":true" "$work/answer"'
+expect "another host is not routed: 404" is 404 routed -H 'Host: other.example' "http://$through/health"
+head -c 11000000 /dev/zero >"$work/large"
+expect "a body above 10 MB is refused: 413" is 413 routed -H 'Host: model.example' --data-binary "@$work/large" "http://$through/predict"
+
+step "Monitoring collects metrics"
+if command -v prometheus >/dev/null; then
+    "${KUBECTL[@]}" config view --raw --minify --flatten >"$work/kubeconfig"
+    chmod 600 "$work/kubeconfig"
+    cat >"$work/prometheus.yaml" <<YAML
+global: {scrape_interval: 5s}
+scrape_configs:
+  - job_name: pods          # found by their annotations, as the community chart does it
+    kubernetes_sd_configs: [{role: pod, kubeconfig_file: $work/kubeconfig, namespaces: {names: [$NAMESPACE]}}]
+    relabel_configs:
+      - {source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_scrape], action: keep, regex: "true"}
+      - {source_labels: [__meta_kubernetes_pod_container_init, __meta_kubernetes_pod_container_port_name], action: keep, regex: "true;probes"}
+      - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}
+YAML
+    inside prometheus --config.file="$work/prometheus.yaml" --storage.tsdb.path="$work/data" --web.listen-address=$PROMETHEUS >"$work/prometheus.log" 2>&1 &
+    started_here+=($!)
+    query() { inside curl -fsS --max-time 10 -G "http://$PROMETHEUS/api/v1/query" --data-urlencode "query=$1" |
+        python3 -c 'import json, sys
+for row in json.load(sys.stdin)["data"]["result"]:
+    print(row["metric"].get("pod", ""), row["value"][1])'; }
+    within 60 "Prometheus scrapes every pod, found by its annotations" eval '[ "$(query "up == 1" | grep -c .)" = "$(k get pods -l $POD --no-headers | wc -l)" ]'
+    note "Pods, requests answered, accuracy:"
+    show query 'sum by (pod) (model_requests_total)'
+    show query model_accuracy
+    expect "the model's own metrics are there" eval 'query model_accuracy | grep .'
+    expect "so are the sidecar's verdicts" eval 'query "probegate_gate_status{gate=\"ready\"}" | grep " 1$"'
+else
+    note "No Prometheus here (scripts/setup deploy): the page is read as it is scraped."
+    expect "the pod's page has the model's metrics and the sidecar's" eval 'page=$(ask "pod/$(pod_of):9090" /metrics); [[ $page == *model_accuracy* && $page == *probegate_gate_status* ]]'
+fi
+within 60 "the metrics server knows them too" k top pods -l $POD
+show k top pods -l $POD --containers
+
+step "Logs are accessible"
+pod=$(pod_of)
+show k logs "$pod" -c model --tail=3
+show k logs "$pod" -c probegate --tail=3
+expect "the model server's" eval 'k logs "$pod" -c model | grep listening'
+expect "the sidecar's" eval 'k logs "$pod" -c probegate | grep .'
+
+step "Rolling update works"
+under_customers install "${values[@]}" --set 'model.env[0].name=RELEASE' --set 'model.env[0].value=next'
+note "The customers, meanwhile: $line. Never fewer than $least addresses."
+expect "every pod has what is new" eval '[ "$(k get pods -l $POD -o "jsonpath={range .items[?(@.status.phase==\"Running\")]}{.spec.containers[0].env[0].value}{\"\n\"}{end}" | sort -u)" = next ]'
+expect "nothing failed and nothing was wrong: no downtime" eval "[[ '$line' =~ ^[1-9][0-9]*\ requests,.*\ 0\ wrong,\ 0\ failed ]]"
+expect "never fewer than three addresses" test "$least" -ge 3
+
+step "Rollback works"
+under_customers k rollout undo deployment/model-server
+note "The customers, meanwhile: $line. Never fewer than $least addresses."
+expect "nothing of the update is left" eval '[ -z "$(k get deployment model-server -o "jsonpath={.spec.template.spec.containers[0].env}")" ]'
+expect "nothing failed and nothing was wrong" eval "[[ '$line' =~ ^[1-9][0-9]*\ requests,.*\ 0\ wrong,\ 0\ failed ]]"
+
+step "HPA scales down when idle"
+within 780 "back to three, after five quiet minutes and by half a minute" is 3 wanted
+within 60 "three pods are left" is 3 ready_pods
+show k get hpa
+show k get events --field-selector reason=SuccessfulRescale -o 'custom-columns=MESSAGE:.message'
+note "" "From ${most:-?} pods to three, $((SECONDS - quiet)) s after the load ended; up it went after ${up:-?} s."
+expect "no pod crashed in all of this" is 0 restarts $POD model
+tidy

@@ -134,8 +134,8 @@ impl Ticket {
         self.recording.as_ref().map(Recording::key)
     }
 
-    /// The head came, and says so much about the model server.
-    pub(super) fn answered(&mut self, code: u16, verdict: Verdict) {
+    /// The head came, and says so much about the model server; what follows it is of this substance.
+    pub(super) fn answered(&mut self, code: u16, verdict: Verdict, follows: &Substance) {
         self.code = code;
         self.says(verdict);
         if let Some(recording) = &self.recording {
@@ -144,8 +144,10 @@ impl Ticket {
         let now = self.conn.worker.now();
         self.answered = Some(now);
         let counters = self.conn.worker.counters();
-        counters.progress(now);
-        counters.flights().moved(self.flight, now);
+        if !follows.is_promised() {
+            counters.progress(now);
+            counters.flights().moved(self.flight, now);
+        }
         counters.answered(self.code, now.since(self.began));
     }
 
@@ -316,10 +318,11 @@ fn answer(
     lease: Lease,
     client: Option<(Tunnel, OnUpgrade)>,
 ) -> Result<Response<Answer>, Reason> {
-    ticket.answered(response.status().as_u16(), Verdict::of(response.status(), response.headers()));
+    let substance = Substance::of(response.headers());
+    let verdict = Verdict::of(response.status(), response.headers());
+    ticket.answered(response.status().as_u16(), verdict, &substance);
     let Some((tunnel, client)) = client else {
         headers::prepare_response(response.headers_mut());
-        let substance = Substance::of(response.headers());
         return Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease }, substance)));
     };
     let switched = match tunnel {
@@ -343,7 +346,6 @@ fn answer(
         return Err(Reason::UpstreamInvalid);
     }
     headers::prepare_response(response.headers_mut());
-    let substance = Substance::of(response.headers());
     Ok(response.map(|body| Answer::stream(body, Exchange { ticket, lease }, substance)))
 }
 

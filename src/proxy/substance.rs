@@ -1,4 +1,5 @@
-//! Which bytes of an answer are progress: comments and blank lines that only keep a connection open are not.
+//! Which bytes of an answer are progress: comments and blank lines that only keep a connection open are not, nor is the
+//! head of a stream, which a front sends before its engine has done anything.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
@@ -40,6 +41,12 @@ impl Substance {
         } else {
             Self::All
         }
+    }
+
+    /// Whether the head is only a promise: a server of events or lines sends it at once, with its engine hung too.
+    /// Elsewhere it comes with the answer, and may be all of it.
+    pub(super) const fn is_promised(&self) -> bool {
+        matches!(self, Self::Lines | Self::Events(_))
     }
 
     /// Whether this frame brought anything.

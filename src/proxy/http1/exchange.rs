@@ -238,7 +238,8 @@ impl<'a, S: Wire> Exchange<'a, S> {
                 Some((Answer::Final(response), length)) => {
                     self.patience = None;
                     self.ticket.taken(self.turn.take());
-                    self.ticket.answered(response.status, Verdict::of_head(response.status, response.retry_after));
+                    let verdict = Verdict::of_head(response.status, response.retry_after);
+                    self.ticket.answered(response.status, verdict, &response.substance);
                     if response.status == 101 {
                         return Err(Ended::Switched(rest[length..].to_vec()));
                     }

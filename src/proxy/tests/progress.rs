@@ -27,6 +27,24 @@ async fn a_comment_that_keeps_a_stream_open_is_no_progress_and_an_event_is() {
 }
 
 #[tokio::test]
+async fn the_head_of_a_stream_is_no_progress_and_its_first_event_is() {
+    let model = Model::start().await;
+    let plane = Plane::start(&[model.address], Setting::default());
+    let mut client = plane.client().await;
+    client.send(get("/stream")).await;
+    let mut server = model.accept().await;
+    server.head().await;
+    server.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    client.until("200 OK").await;
+    let promised = plane.counters().traffic();
+    assert_eq!((promised.in_flight, promised.last_byte), (1, None));
+    assert_eq!(promised.quietest_since, promised.oldest_begun);
+    server.send("9\r\ndata: 1\n\n\r\n").await;
+    client.until("data: 1").await;
+    assert!(plane.counters().traffic().last_byte.is_some());
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_leaves_work_behind_and_one_that_is_answered_does_not() {
     let model = Model::start().await;
     let plane = Plane::start(&[model.address], Setting::default());

@@ -80,7 +80,9 @@ class Trigger:
     """A shell in a pod that has found vLLM's EngineCore and waits for a word: a stream has no second to spare."""
 
     def __init__(self, name, signal):
-        script = f"pid=$(pgrep -f '[V]LLM::EngineCore') && echo $pid && read go && kill -{signal} $pid && /usr/bin/date +%s.%N"
+        script = "pid=$(pgrep -f '[V]LLM::EngineCore') && echo $pid && read go"
+        # Not busybox's date, which has no nanoseconds.
+        script += f" && kill -{signal} $pid && /usr/bin/date +%s.%N"
         words = command("exec", "-i", name, "-c", MODEL, "--", "/bin/busybox", "sh", "-c", script)
         self.name = name
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -19,8 +19,8 @@ Kubernetes gives it: the kubelet asks vLLM's `/health`. The other is the Helm ch
 """
 TAIL = """## What it taught
 
-- vLLM sends the head of a stream at once, with its engine stopped too. While such heads counted as a sign of life, a hang was not
-  found as long as new streams came within `stall_after`; they count no more.
+- vLLM sends the head of a stream at once, with its engine stopped too. While such heads counted as a sign of life, a
+  hang was not found as long as new streams came within `stall_after`; they count no more.
 - A node with many times its work answers a probe late now and then, whoever is asked. With the chart's
   `probes.readiness.failureThreshold: 1` one such probe takes the pod out for a few seconds; here it is 3.
 """
@@ -111,11 +111,17 @@ def stopped(record):
     if looked:
         lines += [
             "",
-            f"The other pod was looked at for {looked:.0f} s,"
-            f" `Ready` and silent ({words_of(ends)}), and would be so still: it"
-            f" was continued by hand. Its stream then ended as {record['facts'].get('naive stream')}.",
+            f"The other pod was looked at for {looked:.0f} s, `Ready` and silent ({words_of(ends)}),",
+            f"and would be so still: it was continued by hand{', and its stream went on' if went_on(record) else ''}.",
         ]
     return lines
+
+
+def went_on(record):
+    """Whether the naive pod's stream had more tokens in the end than when its engine was continued."""
+    stream = record["pods"]["naive"]["stream"]
+    before = [entry["tokens"] for entry in stream if entry["at"] <= record["marks"]["naive CONT"]]
+    return bool(before) and before[-1] < stream[-1]["tokens"]
 
 
 def let_go(record):
@@ -151,14 +157,23 @@ def overload(record):
         ("times that readiness turned", "turned"),
     ]
     lines += [f"| {words} | {facts.get(f'guarded {key}')} | {facts.get(f'naive {key}')} |" for words, key in rows]
+    late = [str(unanswered(record, app)) for app in ("guarded", "naive")]
+    lines += [f"| probes that the kubelet got no answer to in time | {' | '.join(late)} |"]
     lines += [f"| vLLM's own `/health` | {facts['guarded own']} | {facts['naive own']} |"]
     return lines
+
+
+def unanswered(record, app):
+    """Of the kubelet's events; it reports some of the same kind only once."""
+    begun, over = record["marks"]["load"], record["marks"]["over"]
+    events = [event for event in record["pods"][app]["events"] if begun <= event["at"] <= over]
+    return sum(event["reason"] == "Unhealthy" and "deadline exceeded" in event["message"] for event in events)
 
 
 def counts(requests, since, until):
     ends = {}
     for request in requests:
-        if since <= request["begun"] <= until:
+        if since <= request["begun"] and request["ended"] <= until:
             ends[request["request"]] = ends.get(request["request"], 0) + 1
     return ends
 

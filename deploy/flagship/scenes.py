@@ -17,7 +17,7 @@ SLACK = 1.0
 # Times the capacity.
 OVERLOAD = 3
 # Tokens of the stream that is stopped, and of each request of the overload.
-STREAM, WORK = 8000, 100
+STREAM, WORK = 4000, 100
 # Seconds after which a client of the overload leaves.
 PATIENCE = 10
 # What the kubelet may take for a start of vLLM on a busy machine.
@@ -184,7 +184,7 @@ def let_go(scene):
     at_stop = scene.streams["guarded"].tokens()
     went_on = scene.marks["guarded CONT"] = again.fire()
     scene.facts["stopped for"] = went_on - stopped
-    outcome = wait(scene.streams["guarded"].outcome, 180)
+    outcome = wait(scene.streams["guarded"].outcome, 300)
     scene.expect(
         "the stream goes on to its end",
         outcome == "answered",

@@ -8,10 +8,10 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 
-use super::raw::{RawClients, RawDesign, RawScenario, RawServer, RawUse, RawVersion, Span};
+use super::raw::{RawAutoscaler, RawClients, RawDesign, RawScenario, RawServer, RawUse, RawVersion, Span};
 use super::{
     CacheSpec, ClientSpec, DependencySpec, Design, Endpoint, Expectation, Fault, Scenario, ServerSpec, Sidecar, Signal,
-    StreamSpec, Terms, Use, Version, WhenFull,
+    StreamSpec, Surge, Terms, Use, Version, WhenFull,
 };
 use crate::config;
 use crate::lab::kubelet::{PodSpec, Role};
@@ -81,6 +81,8 @@ impl RawScenario {
                 action.map_err(|why| format!("actions[{index}]: {why}"))
             })
             .collect();
+        let autoscaler = self.autoscaler.as_ref().map(RawAutoscaler::validate).transpose();
+        let autoscaler = autoscaler.map_err(|why| format!("autoscaler.{why}"))?;
         let clients = self.clients.validate().map_err(|why| format!("clients.{why}"))?;
         Ok(Scenario {
             title: self.title,
@@ -90,6 +92,7 @@ impl RawScenario {
             pods: self.pods,
             versions,
             deployment,
+            autoscaler,
             actions: actions?,
             clients,
             faults: faults?,
@@ -220,6 +223,14 @@ impl RawClients {
                 Some(StreamSpec { permille, lasts: raw.lasts.0, gap: raw.gap.0 })
             }
         };
+        let surges: Result<_, String> = (self.surges.iter().enumerate())
+            .map(|(index, raw)| raw.validate().map_err(|why| format!("surges[{index}].{why}")))
+            .collect();
+        let surges: Vec<Surge> = surges?;
+        let most = surges.iter().fold(self.rate, |rate, surge| rate * surge.times.max(1.0));
+        if most > RATE_MAX {
+            return Err(format!("surges: together {most} requests a second, above {RATE_MAX}"));
+        }
         Ok(ClientSpec {
             rate: self.rate,
             from: self.from.0,
@@ -230,6 +241,7 @@ impl RawClients {
             connections: self.connections,
             fresh_permille: permille("fresh_percent", self.fresh_percent)?,
             streams,
+            surges,
         })
     }
 }

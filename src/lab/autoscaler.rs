@@ -1,8 +1,8 @@
 //! The horizontal pod autoscaler: how many pods are wanted, from what the pods say of themselves.
 //!
-//! Kubernetes' own algorithm (`autoscaling/v2`), with its numbers: a look every 15 s, a tolerance of a tenth, a window of
-//! five minutes before it scales down, four pods or a doubling in 15 s upwards. Sans-IO: whoever owns the world brings
-//! the samples and the time, and carries out what comes back. It refuses to know what a request is.
+//! Kubernetes' own algorithm (`autoscaling/v2`), with its numbers: a look every 15 s, a tolerance of a tenth, a window
+//! of five minutes before it scales down, four pods or a doubling in 15 s upwards. Sans-IO: whoever owns the world
+//! brings the samples and the time, and carries out what comes back. It refuses to know what a request is.
 
 mod behaviour;
 mod replicas;

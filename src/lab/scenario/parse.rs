@@ -21,6 +21,8 @@ pub(super) const PODS_MAX: usize = 1000;
 pub(super) const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 const CONNECTIONS_MAX: u32 = 100_000;
 const RETRIES_MAX: u32 = 10;
+/// One request in twelve days: rarer ones are none.
+const RATE_MIN: f64 = 1e-6;
 const RATE_MAX: f64 = 100_000.0;
 
 /// Why a scenario cannot be run. The message names the place.
@@ -202,8 +204,8 @@ impl RawVersion {
 
 impl RawClients {
     fn validate(&self) -> Result<ClientSpec, String> {
-        if !(self.rate > 0.0 && self.rate <= RATE_MAX) {
-            return Err(format!("rate: {} is not between 0 and {RATE_MAX}", self.rate));
+        if !(RATE_MIN..=RATE_MAX).contains(&self.rate) {
+            return Err(format!("rate: {} is not between {RATE_MIN} and {RATE_MAX}", self.rate));
         }
         if self.retries > RETRIES_MAX {
             return Err(format!("retries: {} is above {RETRIES_MAX}", self.retries));
@@ -227,9 +229,10 @@ impl RawClients {
             .map(|(index, raw)| raw.validate().map_err(|why| format!("surges[{index}].{why}")))
             .collect();
         let surges: Vec<Surge> = surges?;
+        let least = surges.iter().fold(self.rate, |rate, surge| rate * surge.times.min(1.0));
         let most = surges.iter().fold(self.rate, |rate, surge| rate * surge.times.max(1.0));
-        if most > RATE_MAX {
-            return Err(format!("surges: together {most} requests a second, above {RATE_MAX}"));
+        if most > RATE_MAX || least < RATE_MIN / 1000.0 {
+            return Err(format!("surges: together {least} to {most} requests a second"));
         }
         Ok(ClientSpec {
             rate: self.rate,

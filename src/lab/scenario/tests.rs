@@ -58,6 +58,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ("pods = 2", "pods = 0", "pods"),
         ("pods = 2", "pods = 2\nsurprise = 1", "surprise"),
         ("rate = 10.0", "rate = -1.0", "clients.rate"),
+        ("rate = 10.0", "rate = 1e-300", "clients.rate"),
         ("timeout = \"1s\"", "timeout = \"1s\"\nretries = 11", "clients.retries"),
         ("at = \"1m\"", "at = \"40days\"", "faults[0]"),
         ("is = \"slow\"", "is = \"tired\"", "faults[0]"),

@@ -105,6 +105,7 @@ impl Story<'_> {
             "same_design": self.replay.is_same,
             "reproduces": self.reproduces,
             "cut_by_reload": self.replay.cut_by_reload,
+            "reloads": self.replay.reloads,
             "without_evidence": self.replay.without_evidence,
             "gates": gates,
             "transitions": self.rows,
@@ -115,8 +116,17 @@ impl Story<'_> {
         let mut out = format!("{}: {:.1} s recorded\n", self.recording, self.replay.span.as_secs_f64());
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{}", self.how());
-        if self.replay.cut_by_reload {
-            let _ = writeln!(out, "the configuration was reloaded then; what came after is left out");
+        for reload in &self.replay.reloads {
+            let then = match reload.same_design {
+                Some(true) => "this configuration was loaded",
+                Some(false) => {
+                    "another configuration was loaded; what its checks of the same names saw is evidence too"
+                }
+                None => {
+                    "another configuration was loaded, and an older Probegate did not record which: this ends there"
+                }
+            };
+            let _ = writeln!(out, "after {:.1} s {then}", reload.at);
         }
         for missing in &self.replay.without_evidence {
             let replay::Missing { check, kind, why, state } = missing;

@@ -245,9 +245,14 @@ impl Check {
     }
 
     /// Takes the judgement of one who looked at the traffic. `reason` says why it is down, or remarks.
-    pub(super) fn judged(&mut self, now: Time, down: bool, remarkable: bool, on_trial: bool, reason: String) {
+    pub(super) fn judged(&mut self, now: Time, down: bool, remarkable: bool, on_trial: bool, reason: &str) {
         let verdict = if down { Verdict::Fail(Fault::Answer) } else { Verdict::Pass };
-        self.last = Some(Evidence { at: now, verdict, reason, latency: Duration::ZERO });
+        // It is told some times a second, and is nearly always the same.
+        let mut known = self.last.take().map(|last| last.reason).unwrap_or_default();
+        if known != reason {
+            reason.clone_into(&mut known);
+        }
+        self.last = Some(Evidence { at: now, verdict, reason: known, latency: Duration::ZERO });
         self.evidence_at = Some(now);
         (self.remarkable, self.on_trial) = (remarkable, on_trial);
         self.failures = u32::from(down);

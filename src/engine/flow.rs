@@ -62,13 +62,13 @@ impl Engine {
                     let judged = stall.judge(now, plan, &self.flow, golden);
                     look = judged.look;
                     let remarkable = matches!(judged.class, Class::Stuck | Class::Withheld);
-                    check.judged(now, judged.class == Class::Stalled, remarkable, false, judged.reason);
+                    check.judged(now, judged.class == Class::Stalled, remarkable, false, &judged.reason);
                 }
                 (Watch::Outcomes(outcomes), TrafficRule::Outcomes(plan)) => {
                     let traffic = self.flow.latest();
                     let origins = self.origins.as_deref();
                     let judged = outcomes.judge(now, plan, traffic, origins, check_plan.success_threshold);
-                    check.judged(now, judged.down, judged.trial || judged.withheld, judged.trial, judged.reason);
+                    check.judged(now, judged.down, judged.trial || judged.withheld, judged.trial, &judged.reason);
                 }
                 // A check of another kind is another check, and starts with nothing.
                 (watch, rule) => *watch = Watch::of(rule),

@@ -28,6 +28,7 @@ mod flow;
 mod gate;
 mod graph;
 mod history;
+mod imprint;
 mod instance;
 mod intake;
 mod model;
@@ -68,6 +69,7 @@ use crate::limits::{FIRST_ATTEMPTS, FIRST_ATTEMPTS_EVERY};
 
 pub use ends::{Ends, Failure};
 pub use evidence::{Fault, Outcome, Sign, Verdict};
+pub use imprint::Imprint;
 pub use model::{ModelState, ModelView};
 pub use origins::Origins;
 pub use passage::Passage;

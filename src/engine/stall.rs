@@ -5,6 +5,7 @@
 //! It refuses to take slowness, idleness, an overload's remains or a missing page for a hang; what keeps it
 //! from a verdict it says.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -83,7 +84,7 @@ pub(super) enum Class {
 pub(super) struct Judged {
     pub(super) class: Class,
     /// For a person.
-    pub(super) reason: String,
+    pub(super) reason: Cow<'static, str>,
     /// A reading is wanted now.
     pub(super) look: bool,
 }
@@ -115,11 +116,11 @@ impl Stall {
         if objections.is_empty() {
             let reason = self.sentence(now, since, plan, flow, golden);
             self.condemned = Some(Condemned { at: now, reason: reason.clone() });
-            return Judged { class: Class::Stalled, reason, look: false };
+            return Judged { class: Class::Stalled, reason: reason.into(), look: false };
         }
         let look = self.wants_look(now, since, plan, stall_after);
         let reason = format!("silent for {} with work pending, but {}", span(silent), objections.join(" and "));
-        Judged { class: Class::Withheld, reason, look }
+        Judged { class: Class::Withheld, reason: reason.into(), look }
     }
 
     /// A verdict stands until something moves: that its clients have left does not mend the server. With
@@ -134,7 +135,7 @@ impl Stall {
             self.born = Some(now);
             return None;
         }
-        Some(Judged { class: Class::Stalled, reason: condemned.reason.clone(), look: false })
+        Some(Judged { class: Class::Stalled, reason: condemned.reason.clone().into(), look: false })
     }
 
     fn not_yet(&self, now: Time, moved: Time, flow: &Flow, stall_after: Duration) -> Judged {
@@ -143,7 +144,7 @@ impl Stall {
             let left = span(flow.busy_until().since(now));
             return judged(
                 Class::Silent,
-                &format!(
+                format!(
                     "silent, and up to {left} of work are left over from {} requests that clients gave up on",
                     flow.abandoned()
                 ),
@@ -153,12 +154,12 @@ impl Stall {
         if stall_after <= quietest && now.since(moved) < stall_after {
             let silent = span(quietest);
             let of = traffic.in_flight;
-            return judged(Class::Stuck, &format!("one of {of} requests is silent for {silent} while others move"));
+            return judged(Class::Stuck, format!("one of {of} requests is silent for {silent} while others move"));
         }
         if now.since(moved) < STALL_LOOK * 2 {
             return judged(Class::Moving, "moving");
         }
-        judged(Class::Silent, &format!("{} pending, silent until now", requests(traffic.in_flight)))
+        judged(Class::Silent, format!("{} pending, silent until now", requests(traffic.in_flight)))
     }
 
     /// What is configured and does not say "hang" for the time from `since` to `due`.
@@ -310,8 +311,8 @@ impl Stall {
     }
 }
 
-fn judged(class: Class, reason: &str) -> Judged {
-    Judged { class, reason: reason.to_owned(), look: false }
+fn judged(class: Class, reason: impl Into<Cow<'static, str>>) -> Judged {
+    Judged { class, reason: reason.into(), look: false }
 }
 
 fn requests(count: u64) -> String {

@@ -1,9 +1,9 @@
 //! A recorded run: every input with its time, as text that replays to identical output.
 //!
 //! One line an event: nanoseconds, a word, fields, separated by tabs. Texts are escaped, so a line is a
-//! line. No secrets are in it, for none are in inputs. A reload is recorded as such; its plan is not, so a
-//! replay brings its own plans, in order: the same ones, or those of another design. What the engine told people
-//! stands beside the events, to be held against a replay.
+//! line. No secrets are in it, for none are in inputs. Of a reload the new plan's imprint is recorded; the plan is
+//! not, so a replay brings its own plans, in order: the same ones, or those of another design. What the engine told
+//! people stands beside the events, to be held against a replay.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::ends::{Ends, Failure};
 use super::evidence::{Fault, Outcome, Sign, Verdict};
+use super::imprint::{Imprint, fingerprint_of};
 use super::origins::Origins;
 use super::plan::{BackendId, CheckId, Plan};
 use super::snapshot::Forced;
@@ -27,8 +28,8 @@ pub enum Event {
     Input(Input),
     /// `handle_timeout` was called.
     Timeout,
-    /// A new plan was taken; the replay brings it.
-    Reload,
+    /// A new plan was taken; the replay brings it. None where the recording does not tell what it was about.
+    Reload(Option<Box<Imprint>>),
 }
 
 /// A recording: the seed, what the plan was about (so that another plan can be told apart), the events.
@@ -36,13 +37,8 @@ pub enum Event {
 pub struct Trace {
     pub seed: u64,
     pub started: Time,
-    /// [`Plan::fingerprint`]; none in a recording that does not tell.
-    pub fingerprint: Option<u64>,
-    pub checks: Vec<String>,
-    /// Of the checks, in their order; empty in a recording that does not tell.
-    pub kinds: Vec<String>,
-    /// The upstream addresses; empty in a recording that does not tell.
-    pub backends: Vec<String>,
+    /// Of the plan that it begins with.
+    pub plan: Imprint,
     pub events: Vec<(Time, Event)>,
     /// The transitions that the engine put out; empty in a recording that does not tell.
     pub told: Vec<Told>,
@@ -103,16 +99,7 @@ impl std::error::Error for TraceError {}
 
 impl Trace {
     pub fn new(seed: u64, started: Time, plan: &Plan) -> Self {
-        Self {
-            seed,
-            started,
-            fingerprint: Some(plan.fingerprint()),
-            checks: plan.checks.iter().map(|check| check.name.clone()).collect(),
-            kinds: plan.checks.iter().map(|check| check.kind.to_owned()).collect(),
-            backends: plan.backends.iter().map(|backend| backend.address.clone()).collect(),
-            events: Vec::new(),
-            told: Vec::new(),
-        }
+        Self { seed, started, plan: Imprint::of(plan), events: Vec::new(), told: Vec::new() }
     }
 
     /// Runs the recording through a new engine: what it put out, and when. `plans` holds the first plan and
@@ -132,7 +119,7 @@ impl Trace {
             match event {
                 Event::Timeout => engine.handle_timeout(*at),
                 Event::Input(input) => engine.handle_input(*at, input.clone()),
-                Event::Reload => {
+                Event::Reload(_) => {
                     if let Some(plan) = reloads.next() {
                         engine.handle_input(*at, Input::Reload { plan: Arc::clone(plan) });
                     }
@@ -146,14 +133,14 @@ impl Trace {
     /// As text, header included.
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\nseed\t{}\nstarted\t{}\n", self.seed, self.started.as_nanos());
-        if let Some(fingerprint) = self.fingerprint {
+        if let Some(fingerprint) = self.plan.fingerprint {
             let _ = writeln!(text, "plan\t{fingerprint:016x}");
         }
-        for (index, name) in self.checks.iter().enumerate() {
-            let kind = self.kinds.get(index).map_or_else(String::new, |kind| format!("\t{}", escape(kind)));
+        for (index, name) in self.plan.checks.iter().enumerate() {
+            let kind = self.plan.kinds.get(index).map_or_else(String::new, |kind| format!("\t{}", escape(kind)));
             let _ = writeln!(text, "check\t{}{kind}", escape(name));
         }
-        for address in &self.backends {
+        for address in &self.plan.backends {
             let _ = writeln!(text, "backend\t{}", escape(address));
         }
         for (at, event) in &self.events {
@@ -171,16 +158,8 @@ impl Trace {
         if lines.next().map(|(_, line)| line) != Some(HEADER) {
             return Err(TraceError { line: 1, problem: format!("expected `{HEADER}`") });
         }
-        let mut trace = Self {
-            seed: 0,
-            started: Time::ZERO,
-            fingerprint: None,
-            checks: Vec::new(),
-            kinds: Vec::new(),
-            backends: Vec::new(),
-            events: Vec::new(),
-            told: Vec::new(),
-        };
+        let plan = Imprint::default();
+        let mut trace = Self { seed: 0, started: Time::ZERO, plan, events: Vec::new(), told: Vec::new() };
         for (index, line) in lines {
             let fields: Vec<&str> = line.split('\t').collect();
             trace.take_line(&fields).map_err(|problem| TraceError { line: index + 1, problem })?;
@@ -192,16 +171,13 @@ impl Trace {
         match fields {
             ["seed", seed] => self.seed = number(seed)?,
             ["started", at] => self.started = Time::from_nanos(number(at)?),
-            ["plan", fingerprint] => {
-                let read = u64::from_str_radix(fingerprint, 16);
-                self.fingerprint = Some(read.map_err(|_| format!("no such plan: `{fingerprint}`"))?);
-            }
-            ["check", name] => self.checks.push(unescape(name)?),
+            ["plan", fingerprint] => self.plan.fingerprint = Some(fingerprint_of(fingerprint)?),
+            ["check", name] => self.plan.checks.push(unescape(name)?),
             ["check", name, kind] => {
-                self.checks.push(unescape(name)?);
-                self.kinds.push(unescape(kind)?);
+                self.plan.checks.push(unescape(name)?);
+                self.plan.kinds.push(unescape(kind)?);
             }
-            ["backend", address] => self.backends.push(unescape(address)?),
+            ["backend", address] => self.plan.backends.push(unescape(address)?),
             [at, "told", about, name, from, to, reason] => self.told.push(Told {
                 at: Time::from_nanos(number(at)?),
                 about: unescape(about)?,
@@ -227,7 +203,14 @@ impl Event {
         };
         match self {
             Self::Timeout => field("timeout"),
-            Self::Reload | Self::Input(Input::Reload { .. }) => field("reload"),
+            Self::Reload(imprint) => {
+                field("reload");
+                imprint.iter().flat_map(|imprint| imprint.words()).for_each(|word| field(&word));
+            }
+            Self::Input(Input::Reload { plan }) => {
+                field("reload");
+                Imprint::of(plan).words().iter().for_each(|word| field(word));
+            }
             Self::Input(Input::Result { check, attempt, outcome }) => {
                 field("result");
                 field(&check.0.to_string());
@@ -280,7 +263,8 @@ impl Event {
     fn from_fields(fields: &[&str]) -> Result<Self, String> {
         let input = match fields {
             ["timeout"] => return Ok(Self::Timeout),
-            ["reload"] => return Ok(Self::Reload),
+            ["reload"] => return Ok(Self::Reload(None)),
+            ["reload", words @ ..] => return Ok(Self::Reload(Some(Box::new(Imprint::from_words(words)?)))),
             ["result", check, attempt, verdict, latency, sign, reading, reason] => Input::Result {
                 check: CheckId(number(check)?),
                 attempt: Attempt(number(attempt)?),
@@ -506,15 +490,15 @@ fn origins_of(words: &[&str]) -> Result<Origins, String> {
     Ok(origins)
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("expected a number, found `{text}`"))
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
 }
 
-fn unescape(text: &str) -> Result<String, String> {
+pub(super) fn unescape(text: &str) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

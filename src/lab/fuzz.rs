@@ -1,8 +1,9 @@
 //! Random worlds, to find the law that does not hold.
 //!
 //! A seed is a scenario file and a run of it. Everything that a file can say is drawn: servers, clients, faults,
-//! rollouts, drains, lost nodes, probes and a sidecar with every kind of admission. The laws: time never goes
-//! back, a check has one attempt in flight, no endpoint outlives its pod, each request ends exactly once.
+//! surges, an autoscaler, rollouts, drains, lost nodes, probes and a sidecar with every kind of admission. The laws:
+//! time never goes back, a check has one attempt in flight, no endpoint outlives its pod, the autoscaler keeps within
+//! its bounds, each request ends exactly once.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +22,9 @@ pub fn files(seed: u64) -> (String, String) {
     server(&mut out, &mut rng);
     clients(&mut out, &mut rng);
     let nodes = deployment(&mut out, &mut rng, pods);
+    if rng.chance(400) {
+        autoscaler(&mut out, &mut rng);
+    }
     out.push_str("[dependencies.api]\nlatency = \"5ms\"\n[dependencies.store]\nlatency = \"2ms\"\n");
     for _ in 0..rng.below(5) {
         fault(&mut out, &mut rng, pods);
@@ -110,6 +114,39 @@ fn clients(out: &mut String, rng: &mut Rng) {
     if rng.chance(400) {
         let (percent, lasts) = (rng.below(60), 1 + rng.below(40));
         put(out, format_args!("streams = {{ percent = {percent}.0, lasts = \"{lasts}s\", gap = \"200ms\" }}"));
+    }
+    if rng.chance(300) {
+        surge(out, rng);
+    }
+}
+
+fn surge(out: &mut String, rng: &mut Rng) {
+    let (at, lasts, times) = (rng.below(LENGTH), rng.below(200), 1 + rng.below(8));
+    put(out, format_args!("surges = [{{ at = \"{at}s\", for = \"{lasts}s\", times = {times}.0 }}]"));
+}
+
+fn autoscaler(out: &mut String, rng: &mut Rng) {
+    let min = 1 + rng.below(3);
+    let target = if rng.chance(500) {
+        format!("in_flight = {}.5", rng.below(6))
+    } else {
+        format!("utilisation = {}", 20 + rng.below(100))
+    };
+    put(out, format_args!("[autoscaler]\nmin = {min}\nmax = {}\n{target}", min + rng.below(8)));
+    put(out, format_args!("sync = \"{}s\"\ntolerance = 0.{}", 5 + rng.below(20), rng.below(4)));
+    for direction in ["up", "down"] {
+        if rng.chance(500) {
+            let select = one(rng, &["max", "min", "disabled"]);
+            let (window, every) = (rng.below(90), 1 + rng.below(60));
+            let by = one(rng, &["pods = 2", "percent = 60"]);
+            put(
+                out,
+                format_args!(
+                    "{direction} = {{ window = \"{window}s\", select = \"{select}\", \
+                     policies = [{{ {by}, every = \"{every}s\" }}, {{ pods = 1, every = \"15s\" }}] }}"
+                ),
+            );
+        }
     }
 }
 

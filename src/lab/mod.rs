@@ -4,6 +4,7 @@
 //! seed, and refuses the real one: no clock, no network, no files but those that a command hands in. The
 //! engine that judges in it is the very engine that runs in the pod.
 
+pub mod autoscaler;
 pub mod fuzz;
 pub mod html;
 pub mod kubelet;

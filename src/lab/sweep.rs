@@ -7,6 +7,7 @@
 mod axis;
 mod front;
 mod page;
+mod tie;
 
 #[cfg(test)]
 mod tests;

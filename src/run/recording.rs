@@ -135,7 +135,7 @@ mod tests {
         let mut trace = Trace::from_text(&std::fs::read_to_string(path).unwrap()).unwrap();
         go_on(&mut trace);
         let plan = plan(if counted { ", counter = \"predictions_total\"" } else { "" });
-        assert_eq!(trace.checks, plan.checks.iter().map(|check| check.name.clone()).collect::<Vec<_>>());
+        assert_eq!(trace.plan.checks, plan.checks.iter().map(|check| check.name.clone()).collect::<Vec<_>>());
         let is_down = |output: &Output| match output {
             Output::Transition(turn) => turn.what == Changed::Check("progress".to_owned()) && turn.to == "down",
             _ => false,

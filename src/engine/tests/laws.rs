@@ -214,7 +214,7 @@ impl Run {
 
     fn input(&mut self, input: Input) {
         let event = match &input {
-            Input::Reload { .. } => Event::Reload,
+            Input::Reload { plan } => Event::Reload(Some(Box::new(Imprint::of(plan)))),
             other => Event::Input(other.clone()),
         };
         self.trace.events.push((self.now, event));

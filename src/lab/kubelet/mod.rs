@@ -16,6 +16,9 @@ mod spec;
 mod status;
 mod stop;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 pub use backoff::{Backoff, BackoffKnobs};

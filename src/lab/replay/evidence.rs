@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Missing;
 use crate::engine::{
-    CheckId, CheckPlan, Engine, Event, Fault, Input, Outcome, Plan, Reading, Time, Trace, TrafficRule, Verdict,
+    CheckId, CheckPlan, Engine, Event, Fault, Imprint, Input, Outcome, Plan, Reading, Time, Trace, TrafficRule, Verdict,
 };
 
 /// Recorded evidence stands for so many of the check's usual gaps, and then for nothing.
@@ -17,8 +17,8 @@ const STANDS_AT_LEAST: Duration = Duration::from_secs(5);
 pub(super) struct Evidence {
     /// By the new plan's check.
     sources: Vec<Source>,
-    /// By the recorded check: the new plan's.
-    new_ids: Vec<Option<CheckId>>,
+    /// By the recorded plans, one after the other, and by their checks: the new plan's.
+    new_ids: Vec<Vec<Option<CheckId>>>,
 }
 
 /// Where a check's outcomes come from.
@@ -41,32 +41,29 @@ struct Level {
 
 impl Evidence {
     pub(super) fn new(trace: &Trace, plan: &Plan) -> Self {
-        let old_ids: Vec<Option<usize>> = plan.checks.iter().map(|check| recorded_as(trace, check)).collect();
-        let mut new_ids = vec![None; trace.checks.len()];
-        for (new, old) in old_ids.iter().enumerate() {
-            if let Some(slot) = old.and_then(|old| new_ids.get_mut(old)) {
-                *slot = u32::try_from(new).ok().map(CheckId);
-            }
-        }
-        let mut seen: Vec<Vec<(Time, Outcome)>> = vec![Vec::new(); trace.checks.len()];
+        let mut new_ids = vec![new_ids_of(&trace.plan, plan)];
+        let mut seen: Vec<Vec<(Time, Outcome)>> = vec![Vec::new(); plan.checks.len()];
         for (at, event) in &trace.events {
-            if let Event::Input(Input::Result { check, outcome, .. }) = event
-                && let Some(seen) = seen.get_mut(check.index())
-            {
-                let began = at.as_nanos().saturating_sub(u64::try_from(outcome.latency.as_nanos()).unwrap_or(u64::MAX));
-                seen.push((Time::from_nanos(began), outcome.clone()));
+            match event {
+                Event::Reload(Some(imprint)) => new_ids.push(new_ids_of(imprint, plan)),
+                Event::Input(Input::Result { check, outcome, .. }) => {
+                    let known = new_ids.last().and_then(|ids| *ids.get(check.index())?);
+                    if let Some(seen) = known.and_then(|id| seen.get_mut(id.index())) {
+                        let latency = u64::try_from(outcome.latency.as_nanos()).unwrap_or(u64::MAX);
+                        seen.push((Time::from_nanos(at.as_nanos().saturating_sub(latency)), outcome.clone()));
+                    }
+                }
+                _ => {}
             }
         }
         let has_traffic = trace.events.iter().any(|(_, event)| matches!(event, Event::Input(Input::Traffic(_))));
-        let source = |(check, old): (&CheckPlan, &Option<usize>)| {
-            source(check, old.map(|old| std::mem::take(&mut seen[old])), has_traffic)
-        };
-        Self { sources: plan.checks.iter().zip(&old_ids).map(source).collect(), new_ids }
+        let sources = plan.checks.iter().zip(seen).map(|(check, seen)| source(check, seen, has_traffic)).collect();
+        Self { sources, new_ids }
     }
 
-    /// What the new plan calls a recorded check.
-    pub(super) fn new_id(&self, recorded: CheckId) -> Option<CheckId> {
-        self.new_ids.get(recorded.index()).copied().flatten()
+    /// What the new plan calls a check of the recorded plan with this number, the first being 0.
+    pub(super) fn new_id(&self, recorded_plan: usize, check: CheckId) -> Option<CheckId> {
+        *self.new_ids.get(recorded_plan)?.get(check.index())?
     }
 
     /// What an attempt sees that begins at `now` and may take `timeout`.
@@ -93,17 +90,20 @@ impl Evidence {
     }
 }
 
-/// The recorded check of the same name and, where the recording tells, the same kind.
-fn recorded_as(trace: &Trace, check: &CheckPlan) -> Option<usize> {
-    let index = trace.checks.iter().position(|name| *name == check.name)?;
-    trace.kinds.get(index).is_none_or(|kind| kind == check.kind).then_some(index)
+/// By a recorded plan's checks: the new plan's of the same name and, where the recording tells, the same kind.
+fn new_ids_of(recorded: &Imprint, plan: &Plan) -> Vec<Option<CheckId>> {
+    let id = |(index, name): (usize, &String)| {
+        let new = plan.checks.iter().position(|check| check.name == *name)?;
+        let is_kind = recorded.kinds.get(index).is_none_or(|kind| kind == plan.checks[new].kind);
+        u32::try_from(new).ok().filter(|_| is_kind).map(CheckId)
+    };
+    recorded.checks.iter().enumerate().map(id).collect()
 }
 
-fn source(check: &CheckPlan, seen: Option<Vec<(Time, Outcome)>>, has_traffic: bool) -> Source {
+fn source(check: &CheckPlan, seen: Vec<(Time, Outcome)>, has_traffic: bool) -> Source {
     if check.rule.is_some() && !has_traffic {
         return Source::Nothing("no traffic was recorded");
     }
-    let seen = seen.unwrap_or_default();
     if let Some(TrafficRule::Progress(progress)) = &check.rule {
         let read = |of: fn(&Reading) -> bool| seen.iter().any(|(_, seen)| seen.reading.as_ref().is_some_and(of));
         if progress.counter.is_some() && !read(|reading| reading.value.is_some()) {

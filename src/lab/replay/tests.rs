@@ -2,10 +2,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{CheckPlan, FailureRule, Fault, Member, Outcome, ReadyPlan};
+use crate::engine::{
+    CheckId, CheckPlan, Engine, FailureRule, Fault, Imprint, Input, Member, Outcome, Output, ReadyPlan,
+};
 
 const DOWN_FROM: Time = Time::from_secs(60);
 const UP_FROM: Time = Time::from_secs(90);
+const RELOADED: Time = Time::from_secs(50);
 
 fn plan(interval: u64, failures: u32, more: &[&str]) -> Arc<Plan> {
     let check = |name: &&str| CheckPlan {
@@ -25,6 +28,11 @@ fn plan(interval: u64, failures: u32, more: &[&str]) -> Arc<Plan> {
 /// Two minutes of a check that failed between [`DOWN_FROM`] and [`UP_FROM`], recorded as `run` records: turns a little
 /// late, answers after `latency`.
 fn record(plan: &Arc<Plan>, latency: Duration) -> Trace {
+    record_with(plan, latency, None)
+}
+
+/// The same, and at [`RELOADED`] another plan is loaded.
+fn record_with(plan: &Arc<Plan>, latency: Duration, mut loaded: Option<&Arc<Plan>>) -> Trace {
     let started = Time::from_secs(7);
     let mut trace = Trace::new(11, started, plan);
     let mut engine = Engine::new(started, Arc::clone(plan), 11);
@@ -54,6 +62,14 @@ fn record(plan: &Arc<Plan>, latency: Duration) -> Trace {
             return trace;
         }
         now = now.max(next);
+        if RELOADED <= now
+            && results.is_empty()
+            && let Some(plan) = loaded.take()
+        {
+            trace.events.push((now, Event::Reload(Some(Box::new(Imprint::of(plan))))));
+            engine.handle_input(now, Input::Reload { plan: Arc::clone(plan) });
+            continue;
+        }
         if results.first().is_some_and(|(at, _)| *at == next) {
             let input = results.remove(0).1;
             trace.events.push((now, Event::Input(input.clone())));
@@ -84,7 +100,7 @@ fn the_recorded_design_leads_to_exactly_what_was_recorded() {
 fn the_same_evidence_at_its_own_schedule_comes_to_the_same_turns_within_one_late_turn_each() {
     let plan = plan(2, 3, &[]);
     let mut trace = record(&plan, Duration::from_millis(3));
-    trace.fingerprint = None;
+    trace.plan.fingerprint = None;
     let replay = Replay::new(&trace, &plan).unwrap();
     assert!(!replay.is_same);
     let [one, other] = [ready(&replay.recorded), ready(&replay.design)];
@@ -131,14 +147,48 @@ fn a_check_that_nobody_recorded_is_named_and_stays_pending() {
 }
 
 #[test]
-fn what_follows_a_reload_is_left_out() {
+fn what_follows_a_reload_to_nobody_knows_what_is_left_out() {
     let plan = plan(2, 3, &[]);
     let mut trace = record(&plan, Duration::from_millis(3));
     let middle = trace.events.partition_point(|(at, _)| *at < Time::from_secs(50));
-    trace.events.insert(middle, (Time::from_secs(50), Event::Reload));
+    trace.events.insert(middle, (Time::from_secs(50), Event::Reload(None)));
     let replay = Replay::new(&trace, &plan).unwrap();
     assert!(replay.cut_by_reload && replay.span < Duration::from_secs(44));
     assert_eq!((ready(&replay.design).len(), replay.reproduces()), (1, Some(true)));
+    assert_eq!(replay.reloads, [Reloaded { at: 43.0, same_design: None }]);
+}
+
+#[test]
+fn after_another_configuration_was_loaded_the_first_goes_on_with_what_was_seen() {
+    let first = plan(2, 3, &[]);
+    let mut other = Plan::clone(&plan(5, 1, &["redis"]));
+    // Its checks are numbered in another way.
+    other.checks[0] = CheckPlan { name: "other".to_owned(), ..other.checks[0].clone() };
+    other.ready.require = vec![Member::Check(CheckId(1))];
+    let trace = record_with(&first, Duration::from_millis(3), Some(&Arc::new(other.clone())));
+    let read = Trace::from_text(&trace.to_text()).unwrap();
+    assert_eq!(read.events, trace.events);
+    let replay = Replay::new(&read, &first).unwrap();
+    assert!(replay.is_same && !replay.cut_by_reload && Duration::from_secs(115) < replay.span);
+    let [reload] = replay.reloads[..] else { panic!("{:?}", replay.reloads) };
+    assert!(reload.same_design == Some(false) && (43.0..46.0).contains(&reload.at), "{reload:?}");
+    assert_eq!(replay.reproduces(), Some(true), "up to the reload");
+    let turns = ready(&replay.design);
+    assert_eq!(turns.iter().map(|(to, _)| *to).collect::<Vec<_>>(), ["pass", "fail", "pass"], "{turns:?}");
+    // Three failures of the first design, by evidence that came every five seconds.
+    assert!(DOWN_FROM + Duration::from_secs(3) < turns[1].1 && turns[1].1 < UP_FROM, "{turns:?}");
+    let by_other = Replay::new(&read, &Arc::new(other)).unwrap();
+    assert_eq!((by_other.is_same, by_other.reloads[0].same_design), (false, Some(true)));
+    assert!(ready(&by_other.design)[1].1 < turns[1].1, "one failure is enough for it");
+}
+
+#[test]
+fn the_same_configuration_loaded_again_leads_to_exactly_what_was_recorded() {
+    let plan = plan(2, 3, &[]);
+    let trace = record_with(&plan, Duration::from_millis(3), Some(&plan));
+    let replay = Replay::new(&trace, &plan).unwrap();
+    assert_eq!(replay.reloads.iter().map(|reload| reload.same_design).collect::<Vec<_>>(), [Some(true)]);
+    assert_eq!((replay.reproduces(), replay.design), (Some(true), trace.told));
 }
 
 #[test]

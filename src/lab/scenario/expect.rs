@@ -32,11 +32,15 @@ pub enum Metric {
     OutOfRotationSeconds,
     /// Most pods out of rotation at one time, once all were in.
     PodsLost,
+    /// Most pods that an autoscaler wanted at one time.
+    PodsMost,
     Restarts,
     /// Rollouts that made no progress for as long as they may.
     RolloutsFailed,
     /// Seconds of the longest rollout that came to its end.
     RolloutSeconds,
+    /// Times that an autoscaler wanted another number of pods.
+    Scalings,
     SidecarRestarts,
     /// Of servers that had nothing a restart would mend.
     UnwantedRestarts,
@@ -58,7 +62,7 @@ pub enum Comparison {
 }
 
 impl Metric {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Availability,
         Self::Crashes,
         Self::Cut,
@@ -67,9 +71,11 @@ impl Metric {
         Self::Failed,
         Self::OutOfRotationSeconds,
         Self::PodsLost,
+        Self::PodsMost,
         Self::Restarts,
         Self::RolloutsFailed,
         Self::RolloutSeconds,
+        Self::Scalings,
         Self::SidecarRestarts,
         Self::UnwantedRestarts,
         Self::WantedRestarts,
@@ -87,9 +93,11 @@ impl Metric {
             Self::Failed => "failed",
             Self::OutOfRotationSeconds => "out_of_rotation_seconds",
             Self::PodsLost => "pods_lost",
+            Self::PodsMost => "pods_most",
             Self::Restarts => "restarts",
             Self::RolloutsFailed => "rollouts_failed",
             Self::RolloutSeconds => "rollout_seconds",
+            Self::Scalings => "scalings",
             Self::SidecarRestarts => "sidecar_restarts",
             Self::UnwantedRestarts => "unwanted_restarts",
             Self::WantedRestarts => "wanted_restarts",

@@ -3,6 +3,7 @@
 //! It owns the format and says what is wrong with a file; it refuses to run it. What a file names (a
 //! Probegate configuration) is read by the caller, so that shipped scenarios need no file system.
 
+mod autoscaler;
 mod expect;
 mod faults;
 mod fleet;
@@ -16,8 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine;
+use crate::lab::autoscaler::Spec;
 use crate::lab::kubelet::PodSpec;
 
+pub use autoscaler::Surge;
 pub use expect::{Comparison, Expectation, Metric};
 pub use faults::{Fault, FaultKind, Illness, ServerFault, SidecarFault};
 pub use fleet::{Action, ActionKind, Deployment, Share};
@@ -35,6 +38,8 @@ pub struct Scenario {
     /// By version: the first is what the scenario begins with.
     pub versions: Vec<Version>,
     pub deployment: Deployment,
+    /// What makes `pods` more or fewer by itself.
+    pub autoscaler: Option<Spec>,
     pub actions: Vec<Action>,
     pub clients: ClientSpec,
     pub dependencies: Vec<DependencySpec>,
@@ -104,7 +109,7 @@ pub enum WhenFull {
     Oom,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientSpec {
     /// Requests a second over all pods, whatever the answers (open loop).
     pub rate: f64,
@@ -120,6 +125,8 @@ pub struct ClientSpec {
     /// Requests in a thousand that take a new connection all the same.
     pub fresh_permille: u32,
     pub streams: Option<StreamSpec>,
+    /// When the rate is another.
+    pub surges: Vec<Surge>,
 }
 
 /// Requests whose answers come in pieces.

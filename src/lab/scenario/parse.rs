@@ -8,10 +8,10 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 
-use super::raw::{RawClients, RawDesign, RawScenario, RawServer, RawUse, RawVersion, Span};
+use super::raw::{RawAutoscaler, RawClients, RawDesign, RawScenario, RawServer, RawUse, RawVersion, Span};
 use super::{
     CacheSpec, ClientSpec, DependencySpec, Design, Endpoint, Expectation, Fault, Scenario, ServerSpec, Sidecar, Signal,
-    StreamSpec, Terms, Use, Version, WhenFull,
+    StreamSpec, Surge, Terms, Use, Version, WhenFull,
 };
 use crate::config;
 use crate::lab::kubelet::{PodSpec, Role};
@@ -21,6 +21,8 @@ pub(super) const PODS_MAX: usize = 1000;
 pub(super) const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 const CONNECTIONS_MAX: u32 = 100_000;
 const RETRIES_MAX: u32 = 10;
+/// One request in twelve days: rarer ones are none.
+const RATE_MIN: f64 = 1e-6;
 const RATE_MAX: f64 = 100_000.0;
 
 /// Why a scenario cannot be run. The message names the place.
@@ -81,6 +83,8 @@ impl RawScenario {
                 action.map_err(|why| format!("actions[{index}]: {why}"))
             })
             .collect();
+        let autoscaler = self.autoscaler.as_ref().map(RawAutoscaler::validate).transpose();
+        let autoscaler = autoscaler.map_err(|why| format!("autoscaler.{why}"))?;
         let clients = self.clients.validate().map_err(|why| format!("clients.{why}"))?;
         Ok(Scenario {
             title: self.title,
@@ -90,6 +94,7 @@ impl RawScenario {
             pods: self.pods,
             versions,
             deployment,
+            autoscaler,
             actions: actions?,
             clients,
             faults: faults?,
@@ -201,8 +206,8 @@ impl RawVersion {
 
 impl RawClients {
     fn validate(&self) -> Result<ClientSpec, String> {
-        if !(self.rate > 0.0 && self.rate <= RATE_MAX) {
-            return Err(format!("rate: {} is not between 0 and {RATE_MAX}", self.rate));
+        if !(RATE_MIN..=RATE_MAX).contains(&self.rate) {
+            return Err(format!("rate: {} is not between {RATE_MIN} and {RATE_MAX}", self.rate));
         }
         if self.retries > RETRIES_MAX {
             return Err(format!("retries: {} is above {RETRIES_MAX}", self.retries));
@@ -222,6 +227,15 @@ impl RawClients {
                 Some(StreamSpec { permille, lasts: raw.lasts.0, gap: raw.gap.0 })
             }
         };
+        let surges: Result<_, String> = (self.surges.iter().enumerate())
+            .map(|(index, raw)| raw.validate().map_err(|why| format!("surges[{index}].{why}")))
+            .collect();
+        let surges: Vec<Surge> = surges?;
+        let least = surges.iter().fold(self.rate, |rate, surge| rate * surge.times.min(1.0));
+        let most = surges.iter().fold(self.rate, |rate, surge| rate * surge.times.max(1.0));
+        if most > RATE_MAX || least < RATE_MIN / 1000.0 {
+            return Err(format!("surges: together {least} to {most} requests a second"));
+        }
         Ok(ClientSpec {
             rate: self.rate,
             from: self.from.0,
@@ -232,6 +246,7 @@ impl RawClients {
             connections: self.connections,
             fresh_permille: permille("fresh_percent", self.fresh_percent)?,
             streams,
+            surges,
         })
     }
 }

@@ -23,6 +23,7 @@ pub(super) struct RawScenario {
     pub(super) versions: BTreeMap<String, RawVersion>,
     #[serde(default)]
     pub(super) deployment: RawDeployment,
+    pub(super) autoscaler: Option<RawAutoscaler>,
     #[serde(default)]
     pub(super) actions: Vec<RawAction>,
     pub(super) clients: RawClients,
@@ -110,6 +111,39 @@ impl Default for RawDeployment {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAutoscaler {
+    pub(super) min: usize,
+    pub(super) max: usize,
+    pub(super) in_flight: Option<f64>,
+    pub(super) utilisation: Option<u64>,
+    pub(super) sync: Option<Span>,
+    pub(super) tolerance: Option<f64>,
+    pub(super) initial_readiness_delay: Option<Span>,
+    pub(super) cpu_initialization_period: Option<Span>,
+    #[serde(default)]
+    pub(super) up: RawRules,
+    #[serde(default)]
+    pub(super) down: RawRules,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRules {
+    pub(super) window: Option<Span>,
+    pub(super) select: Option<String>,
+    pub(super) policies: Option<Vec<RawPolicy>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPolicy {
+    pub(super) pods: Option<usize>,
+    pub(super) percent: Option<usize>,
+    pub(super) every: Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum RawShare {
     Count(usize),
@@ -164,6 +198,17 @@ pub(super) struct RawClients {
     #[serde(default)]
     pub(super) fresh_percent: f64,
     pub(super) streams: Option<RawStreams>,
+    #[serde(default)]
+    pub(super) surges: Vec<RawSurge>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSurge {
+    pub(super) at: Span,
+    #[serde(rename = "for")]
+    pub(super) lasts: Span,
+    pub(super) times: f64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

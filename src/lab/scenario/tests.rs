@@ -1,6 +1,7 @@
 //! The scenario file: what is read, and what is refused with its place.
 
 use super::*;
+use crate::lab::autoscaler::{Policy, Rules, Select, Step, Target};
 
 const MINIMAL: &str = r#"
 title = "t"
@@ -57,6 +58,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ("pods = 2", "pods = 0", "pods"),
         ("pods = 2", "pods = 2\nsurprise = 1", "surprise"),
         ("rate = 10.0", "rate = -1.0", "clients.rate"),
+        ("rate = 10.0", "rate = 1e-300", "clients.rate"),
         ("timeout = \"1s\"", "timeout = \"1s\"\nretries = 11", "clients.retries"),
         ("at = \"1m\"", "at = \"40days\"", "faults[0]"),
         ("is = \"slow\"", "is = \"tired\"", "faults[0]"),
@@ -91,6 +93,12 @@ undo_at_deadline = true
 min_available = 1
 node_grace = "40s"
 toleration = "60s"
+[autoscaler]
+min = 2
+max = 6
+in_flight = 2.5
+sync = "20s"
+down = { window = "1m", select = "min", policies = [{ pods = 1, every = "45s" }] }
 [[actions]]
 at = "10s"
 rollout = "v2"
@@ -115,8 +123,8 @@ every = "3s"
 pods = [1]
 "#;
 
-const CLIENTS: &str =
-    "timeout = \"1s\"\nconnections = 5\nfresh_percent = 2.5\nstreams = { percent = 10.0, lasts = \"9s\" }";
+const CLIENTS: &str = "timeout = \"1s\"\nconnections = 5\nfresh_percent = 2.5\nstreams = { percent = 10.0, lasts = \"9s\" }\n\
+     surges = [{ at = \"11s\", for = \"20s\", times = 3.0 }]";
 
 fn whole() -> String {
     let world = MINIMAL.replacen("timeout = \"1s\"", CLIENTS, 1);
@@ -142,7 +150,24 @@ fn rollouts_nodes_streams_and_faults_are_read_as_written() {
     let faults = &scenario.faults;
     assert!(faults.iter().any(|f| f.what == FaultKind::Dependency { dependency: 0, how: flapping, only: vec![1] }));
     let streams = scenario.clients.streams.unwrap();
+    let surge = Surge { at: Duration::from_secs(11), until: Duration::from_secs(31), times: 3.0 };
+    assert_eq!(scenario.clients.surges, [surge]);
     assert_eq!((streams.permille, scenario.clients.fresh_permille, scenario.clients.connections), (100, 25, 5));
+}
+
+#[test]
+fn an_autoscaler_is_read_as_written_and_is_upstreams_in_all_that_it_leaves_out() {
+    let spec = parse(&whole()).unwrap().autoscaler.unwrap();
+    let usual = Spec::default();
+    let slow = Policy { by: Step::Pods(1), every: Duration::from_secs(45) };
+    let down = Rules { window: Duration::from_secs(60), select: Select::Min, policies: vec![slow] };
+    let expected =
+        Spec { min: 2, max: 6, target: Target::InFlight(2500), sync: Duration::from_secs(20), down, ..usual.clone() };
+    assert_eq!(spec, expected);
+    let every = Duration::from_secs(15);
+    let usual_up = [Policy { by: Step::Pods(4), every }, Policy { by: Step::Percent(100), every }];
+    assert_eq!((usual.up.policies.as_slice(), usual.down.window), (&usual_up[..], Duration::from_secs(300)));
+    assert_eq!(parse(MINIMAL).unwrap().autoscaler, None);
 }
 
 #[test]
@@ -161,6 +186,15 @@ fn what_is_wrong_with_a_rollout_a_node_or_a_fault_is_named_with_its_place() {
         ("pods = [1]", "pods = [7]", "faults"),
         ("server = \"leak\"", "sidecar = \"leak\"", "sidecar"),
         ("fresh_percent = 2.5", "fresh_percent = 250.0", "clients.fresh_percent"),
+        ("min = 2", "min = 7", "autoscaler.min, max"),
+        ("in_flight = 2.5", "in_flight = 2.5\nutilisation = 50", "autoscaler.one of"),
+        ("in_flight = 2.5", "in_flight = 0.0", "autoscaler.one of"),
+        ("sync = \"20s\"", "tolerance = 1.5", "autoscaler.tolerance"),
+        ("select = \"min\"", "select = \"most\"", "autoscaler.down.select"),
+        ("{ pods = 1, every", "{ pods = 1, percent = 5, every", "autoscaler.down.policies"),
+        ("every = \"45s\"", "every = \"45m\"", "autoscaler.down.policies.every"),
+        ("times = 3.0", "times = 0.0", "clients.surges[0].times"),
+        ("for = \"20s\", times", "for = \"40days\", times", "clients.surges[0].at"),
         ("lasts = \"9s\"", "lasts = \"9s\", gap = \"0s\"", "clients.streams"),
     ];
     let whole = whole();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::tie::gentlest;
 use super::{Axis, Cost, Point, Proposal, Sweep};
 
 /// Lost requests within such a share of the fewest count as equal: the difference is chance.
@@ -30,8 +31,7 @@ fn beats(one: Cost, other: Cost) -> bool {
     pairs.iter().all(|(one, other)| one <= other) && pairs.iter().any(|(one, other)| one < other)
 }
 
-/// Fewest unwanted restarts, then fewest lost requests, then fastest detection; among equals the design as written,
-/// and then the one that comes first.
+/// Fewest unwanted restarts, then fewest lost requests, then fastest detection; among equals the most cautious.
 pub(super) fn propose(points: &[Point], front: &[usize], axes: &[Axis], has_detection: bool) -> Option<Proposal> {
     let mut left: Vec<(usize, Cost)> =
         points.iter().enumerate().filter_map(|(index, point)| Some((index, point.cost?))).collect();
@@ -46,7 +46,9 @@ pub(super) fn propose(points: &[Point], front: &[usize], axes: &[Axis], has_dete
     let close = left.len();
     let seconds = least(&left, |cost| cost.detection_seconds);
     left.retain(|(_, cost)| cost.detection_seconds <= seconds + EQUAL_SECONDS);
-    let (point, cost) = *left.first()?;
+    let equals: Vec<usize> = left.iter().map(|(index, _)| *index).collect();
+    let (point, caution) = gentlest(points, &equals, axes)?;
+    let cost = points[point].cost?;
     let what = if point == 0 {
         "Keep the design as written".to_owned()
     } else {
@@ -59,10 +61,15 @@ pub(super) fn propose(points: &[Point], front: &[usize], axes: &[Axis], has_dete
     );
     // Writing to a string cannot fail.
     let _ = if has_detection {
-        write!(reason, "; of these it notices a fault fastest, in {:.1} s.", cost.detection_seconds)
+        write!(
+            reason,
+            "; of these none notices a fault faster, by more than chance, than in {:.1} s.",
+            cost.detection_seconds
+        )
     } else {
         write!(reason, "; the scenario has no fault of a server, so there is nothing to detect.")
     };
+    reason.push_str(&caution);
     reason.push_str(&against_written(points, point, cost));
     reason.push_str(&against_fastest(points, front, axes, cost, has_detection));
     Some(Proposal { point, reason })

@@ -65,12 +65,17 @@ impl World<'_> {
             rng: own.fork(2),
             version,
             node,
+            made: now,
             is_deleted: false,
             is_ready: false,
             ready_since: None,
+            ready_changed: now,
+            cpu_reading: None,
             is_endpoint: false,
+            is_leaving: false,
             epoch: 0,
             is_routed: false,
+            is_last_resort: false,
             is_restarted_since_paint: false,
             undetected: Vec::new(),
         };
@@ -125,6 +130,7 @@ impl World<'_> {
 
     pub(super) fn scale(&mut self, now: Time, pods: usize) {
         self.fleet.wanted = pods;
+        self.score.pods_most = self.score.pods_most.max(pods as u64);
         self.count_rotation(now);
         self.plan_reconcile(now);
     }

@@ -11,6 +11,7 @@ mod outside;
 mod plane;
 mod pods;
 mod requests;
+mod scale;
 mod score;
 mod server;
 mod sidecar;
@@ -25,6 +26,7 @@ use fleet::Fleet;
 use nodes::Node;
 use outside::Inner;
 use requests::Connection;
+use scale::CpuReading;
 use score::Rotation;
 use server::{Life, Request};
 use sidecar::{Sight, Steps};
@@ -34,6 +36,7 @@ pub use ends::End;
 pub use score::{Note, Score};
 
 use crate::engine::{Attempt, CheckId, Time};
+use crate::lab::autoscaler::Autoscaler;
 use crate::lab::kubelet::{self, Knobs, Pod};
 use crate::lab::queue::Queue;
 use crate::lab::rng::Rng;
@@ -59,6 +62,8 @@ enum Happening {
     Admit {
         pod: u16,
     },
+    /// The autoscaler looks.
+    Autoscale,
     CheckEnds {
         pod: u16,
         life: u32,
@@ -142,6 +147,8 @@ enum Happening {
         pod: u16,
         life: u32,
     },
+    /// A surge begins or ends.
+    Surge,
     /// A server that waits for what it loads from looks again.
     TryLoad {
         pod: u16,
@@ -166,16 +173,24 @@ struct Slot {
     rng: Rng,
     version: usize,
     node: usize,
+    made: Time,
     /// The API server wants it gone.
     is_deleted: bool,
     /// The API server's view of its readiness.
     is_ready: bool,
     ready_since: Option<Time>,
+    /// When that became so or ceased to be.
+    ready_changed: Time,
+    cpu_reading: Option<CpuReading>,
     /// In the EndpointSlice, ready.
     is_endpoint: bool,
+    /// In the EndpointSlice, serving and terminating.
+    is_leaving: bool,
     /// Grows when the clients' connections to it break.
     epoch: u32,
     is_routed: bool,
+    /// The clients' nodes know it as serving and terminating.
+    is_last_resort: bool,
     is_restarted_since_paint: bool,
     /// Faults of this pod's server that nobody has noticed yet: the index of their detection and their time.
     undetected: Vec<(usize, Time)>,
@@ -193,8 +208,11 @@ struct World<'a> {
     dependencies: Vec<Dependency>,
     /// Pods of the EndpointSlice as the clients' nodes know it.
     routed: Vec<u16>,
+    /// Of those that serve and terminate: where traffic goes while nobody is ready (§5).
+    last_resorts: Vec<u16>,
     nodes: Vec<Node>,
     fleet: Fleet,
+    autoscaler: Autoscaler,
     connections: Vec<Connection>,
     /// Faults under way.
     active: Vec<usize>,
@@ -255,8 +273,10 @@ impl<'a> World<'a> {
             slots: Vec::with_capacity(scenario.pods),
             dependencies,
             routed: Vec::with_capacity(scenario.pods),
+            last_resorts: Vec::new(),
             nodes: vec![Node::default(); scenario.deployment.nodes],
             fleet: Fleet::new(scenario.pods),
+            autoscaler: Autoscaler::default(),
             connections: vec![Connection::default(); scenario.clients.connections as usize],
             active: Vec::new(),
             rotation: Rotation::default(),
@@ -287,6 +307,12 @@ impl<'a> World<'a> {
                 self.queue.push(ZERO + fault.until, Happening::FaultEnds { fault: narrow(index) });
             }
         }
+        for at in self.scenario.clients.surges.iter().flat_map(|surge| [surge.at, surge.until]) {
+            self.queue.push(ZERO + at, Happening::Surge);
+        }
+        if let Some(spec) = &self.scenario.autoscaler {
+            self.queue.push(ZERO + spec.sync, Happening::Autoscale);
+        }
         self.next_arrival = ZERO + self.scenario.clients.from + self.traffic.exponential(self.gap);
         self.queue.push(ZERO + self.column(), Happening::Paint);
         loop {
@@ -311,6 +337,8 @@ impl<'a> World<'a> {
         match happening {
             Happening::ActionBegins { action } => self.action_begins(now, usize::from(action)),
             Happening::ActionEnds { action } => self.action_ends(now, usize::from(action)),
+            Happening::Autoscale => self.autoscale(now),
+            Happening::Surge => self.surge(now),
             Happening::Crash { pod, is_sidecar, number, code } => {
                 self.crashes(now, usize::from(pod), is_sidecar, number, code);
             }
@@ -375,17 +403,16 @@ impl<'a> World<'a> {
     // Rotation.
 
     fn route(&mut self, now: Time, pod: usize) {
+        let is_leaving = self.slots[pod].is_leaving;
+        if std::mem::replace(&mut self.slots[pod].is_last_resort, is_leaving) != is_leaving {
+            list(&mut self.last_resorts, pod, is_leaving);
+        }
         let wants = self.slots[pod].is_endpoint;
         if self.slots[pod].is_routed == wants {
             return;
         }
         self.slots[pod].is_routed = wants;
-        if wants {
-            let at = self.routed.partition_point(|routed| usize::from(*routed) < pod);
-            self.routed.insert(at, narrow(pod));
-        } else {
-            self.routed.retain(|routed| usize::from(*routed) != pod);
-        }
+        list(&mut self.routed, pod, wants);
         self.count_rotation(now);
         if wants {
             self.note(now, pod, "in rotation".to_owned());
@@ -462,6 +489,16 @@ impl<'a> World<'a> {
             }
         }
         debug_assert!(self.score.is_conserved(), "each request ends once");
+    }
+}
+
+/// Puts a pod in its place among others, or takes it out.
+fn list(pods: &mut Vec<u16>, pod: usize, is_in: bool) {
+    if is_in {
+        let at = pods.partition_point(|known| usize::from(*known) < pod);
+        pods.insert(at, narrow(pod));
+    } else {
+        pods.retain(|known| usize::from(*known) != pod);
     }
 }
 

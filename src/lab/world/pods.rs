@@ -17,6 +17,9 @@ const LOAD_STEP: Duration = Duration::from_millis(500);
 /// A local answer from memory.
 const QUICK: Duration = Duration::from_millis(1);
 
+/// The stream of chance by which clients' nodes hear that a pod no longer serves while it terminates.
+const LEAVING: u64 = 7;
+
 impl World<'_> {
     /// Lets the kubelet act on one pod, then carries on what came of it.
     pub(super) fn with_pod(&mut self, now: Time, pod: usize, act: impl FnOnce(&mut Pod, &mut Io<'_>)) {
@@ -78,14 +81,24 @@ impl World<'_> {
     pub(super) fn update_endpoint(&mut self, now: Time, pod: usize) {
         let slot = &mut self.slots[pod];
         let is_ready = slot.is_ready && !slot.inner.is_gone;
+        if slot.ready_since.is_some() != is_ready {
+            slot.ready_changed = now;
+        }
         slot.ready_since = if is_ready { slot.ready_since.or(Some(now)) } else { None };
-        let wants = is_ready && !slot.is_deleted;
+        let (wants, is_leaving) = (is_ready && !slot.is_deleted, is_ready && slot.is_deleted);
+        let was_leaving = std::mem::replace(&mut slot.is_leaving, is_leaving);
         if wants != slot.is_endpoint {
             slot.is_endpoint = wants;
             let heard = self.knobs.endpoints.draw(&mut slot.rng) + slot.rng.between(Duration::ZERO, PROXY_SYNC);
             self.queue.push(now + heard, Happening::Routed { pod: narrow(pod) });
+        } else if was_leaving != is_leaving {
+            // Chance of its own: what happens to a pod that ends moves nothing else.
+            let mut own = slot.rng.fork(LEAVING);
+            let heard = self.knobs.endpoints.draw(&mut own) + own.between(Duration::ZERO, PROXY_SYNC);
+            self.queue.push(now + heard, Happening::Routed { pod: narrow(pod) });
         }
-        if self.slots[pod].is_endpoint && self.slots[pod].inner.is_gone {
+        let slot = &self.slots[pod];
+        if (slot.is_endpoint || slot.is_leaving) && slot.inner.is_gone {
             self.score.breaks("an endpoint of a pod that does not exist");
         }
     }

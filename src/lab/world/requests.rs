@@ -27,7 +27,8 @@ impl World<'_> {
         self.next_arrival = now + self.traffic.exponential(self.gap);
     }
 
-    /// The pod that a request goes to: that of its connection, or any that the client's node knows as ready (§5).
+    /// The pod that a request goes to: that of its connection, or any that the client's node knows as ready; if there
+    /// is none, any that it knows as serving while it terminates (§5).
     fn balance(&mut self, request: &Request) -> Option<usize> {
         if let Some(known) = request.connection
             && let Some((pod, epoch)) = self.connections[known as usize].0
@@ -35,10 +36,11 @@ impl World<'_> {
         {
             return Some(usize::from(pod));
         }
-        if self.routed.is_empty() {
+        let pods = if self.routed.is_empty() { &self.last_resorts } else { &self.routed };
+        if pods.is_empty() {
             return None;
         }
-        let pod = self.routed[self.traffic.below(self.routed.len() as u64) as usize];
+        let pod = pods[self.traffic.below(pods.len() as u64) as usize];
         if let Some(new) = request.connection {
             let slot = &self.slots[usize::from(pod)];
             // A pod that drains says so with every answer: its connections are good for one request.

@@ -31,6 +31,10 @@ pub struct Score {
     /// Pods made after the first ones.
     pub pods_made: u64,
     pub evicted: u64,
+    /// Times that the autoscaler wanted another number of pods.
+    pub scalings: u64,
+    /// Most pods that were wanted at one time by an autoscaler or by hand; 0 if nobody scaled.
+    pub pods_most: u64,
     pub rollouts_failed: u64,
     /// Of the longest rollout that came to its end.
     pub rollout_seconds: f64,
@@ -77,6 +81,8 @@ impl Score {
             sidecar_restarts: 0,
             pods_made: 0,
             evicted: 0,
+            scalings: 0,
+            pods_most: 0,
             rollouts_failed: 0,
             rollout_seconds: 0.0,
             broken: None,
@@ -165,6 +171,8 @@ impl Score {
             Metric::Evicted => self.evicted as f64,
             Metric::Failed => self.failed() as f64,
             Metric::OutOfRotationSeconds => self.out_of_rotation_seconds,
+            Metric::PodsMost => self.pods_most as f64,
+            Metric::Scalings => self.scalings as f64,
             Metric::PodsLost => self.pods_lost as f64,
             Metric::Restarts => self.restarts as f64,
             Metric::RolloutsFailed => self.rollouts_failed as f64,

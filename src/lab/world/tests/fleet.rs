@@ -94,3 +94,19 @@ fn clients_that_keep_their_connections_stay_with_a_pod_out_of_rotation_and_its_e
     let score = score(&fleet(kept));
     assert!(score.ended(End::Cut) > 0, "{} streams outlived the grace", score.ended(End::Cut));
 }
+
+#[test]
+fn while_nobody_is_ready_those_that_serve_and_terminate_go_on_serving() {
+    let alone = |sleeps: u32| {
+        let mut scenario = fleet("[[actions]]\nat = \"3m\"\ndelete_pod = 0\n");
+        scenario.pods = 1;
+        let mut pod = scenario.designs[0].pod.as_ref().clone();
+        pod.containers[0].pre_stop = Some(kubelet::Hook::Sleep(Duration::from_secs(sleeps.into())));
+        scenario.designs[0].pod = Arc::new(pod);
+        score(&scenario)
+    };
+    // The new pod takes about ten seconds: one that stays for 25 s bridges them, one that stays for 5 s does not.
+    assert_eq!(alone(25).failed(), 0);
+    let short = alone(5);
+    assert!((60..1200).contains(&short.ended(End::NoEndpoint)), "{}", short.ended(End::NoEndpoint));
+}

@@ -130,6 +130,14 @@ impl Engine {
         self.instance.gone(self.now, self.plan.startup.budget);
         let refused = self.refused();
         self.tell(Changed::Instance(self.instance.number()), from.as_str(), "gone", &refused);
+        // What the traffic said was about requests that have ended with it, and is no reason to kill its successor
+        // while that loads with the port still shut.
+        self.flow.forget();
+        for at in 0..self.ruled.len() {
+            if self.checks[self.ruled[at].index()].is_down() {
+                self.forget_one(self.ruled[at], "the model server has gone");
+            }
+        }
         for index in 0..self.checks.len() {
             if matches!(self.plan.checks[index].subject, Subject::Backend(_)) {
                 self.refresh(check_id(index), "");

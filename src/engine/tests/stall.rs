@@ -344,6 +344,39 @@ fn a_hang_stays_one_when_its_clients_leave_and_ends_when_something_moves() {
 }
 
 #[test]
+fn a_hang_ends_with_its_process_and_the_next_may_load_in_peace() {
+    let mut scene = Scene::new(server(bare()));
+    scene.begin();
+    scene.run(25.0);
+    assert_eq!(scene.world.status(Gate::Health), Status::Fail);
+    // Killed: its requests end with it, and its successor opens the port only once it has loaded.
+    scene.traffic.failed += scene.traffic.in_flight;
+    scene.leave();
+    let killed = scene.world.now;
+    let loaded = killed + secs(30);
+    scene.world.script(
+        "model",
+        Box::new(move |now| {
+            if now < loaded {
+                Outcome::fail(Fault::Refused, "connection refused", ms(1)).sign(Sign::Refused)
+            } else {
+                Outcome::pass(ms(1)).sign(Sign::Answered)
+            }
+        }),
+    );
+    scene.run(10.0);
+    assert_eq!(scene.world.status(Gate::Health), Status::Pass, "no verdict outlives its process");
+    assert_eq!(scene.world.status(Gate::Startup), Status::Fail);
+    scene.run(40.0);
+    assert_eq!(scene.world.statuses(), [Status::Pass; 3]);
+    scene.begin();
+    let since = scene.world.now;
+    scene.run(30.0);
+    let turns = scene.world.turns(Gate::Health, Status::Fail);
+    assert!(turns.len() == 2 && since + STALL_AFTER <= turns[1], "the next hang is found again: {turns:?}");
+}
+
+#[test]
 fn let_go_again_before_the_verdict_there_is_none() {
     let mut scene = Scene::new(server(bare()));
     scene.begin();

@@ -62,7 +62,7 @@ pub enum Comparison {
 }
 
 impl Metric {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Availability,
         Self::Crashes,
         Self::Cut,

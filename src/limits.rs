@@ -249,10 +249,17 @@ pub const ABANDONED_SLACK: u32 = 3;
 pub const BACKLOG_ANSWERS: u64 = 3;
 /// What one answer may take a server that has not given any yet.
 pub const ABANDONED_PACE: Duration = Duration::from_secs(30);
+/// A server with work pending that has been silent for less than this is late at most, however fast it was: three
+/// attempts of a check fit into it.
+pub const LATE_SILENCE: Duration = Duration::from_secs(15);
 /// With nobody waiting for so long, answers that were owed are forgotten.
 pub const OWED_IDLE: Duration = Duration::from_secs(60);
 /// Requests that wait for so long, or were shed within it, make a server saturated in the report.
 pub const SATURATED_FOR: Duration = Duration::from_secs(1);
+/// A `saturation` check's low marks: this share of the high ones, so that it does not swing with every answer.
+pub const SATURATION_LOW_PERMILLE: u32 = 800;
+/// A mark is passed once it has been for so long: bursts are what a queue is for.
+pub const SATURATION_HOLD: Duration = Duration::from_secs(5);
 /// A worker beats four times a second; one that is silent for so long saw no byte, whoever sent it.
 pub const WORKER_SILENCE: Duration = Duration::from_secs(2);
 /// A hang that nobody restarts and nobody waits for any more is tried again after this.

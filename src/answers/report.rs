@@ -429,7 +429,7 @@ fn group(view: &GroupView) -> Group {
 }
 
 fn upstream(view: &BackendView, clock: &Clock) -> Upstream {
-    let Ejections { consecutive_failures, success_ratio, probation } = view.ejections;
+    let Ejections { consecutive_failures, success_ratio, probation, silence } = view.ejections;
     Upstream {
         address: view.address.clone(),
         enabled: view.enabled,
@@ -437,7 +437,7 @@ fn upstream(view: &BackendView, clock: &Clock) -> Upstream {
         since: clock.rfc3339(view.since),
         reason: view.reason.clone(),
         next: view.next.as_ref().map(|next| self::next(next, clock)),
-        ejections: consecutive_failures + success_ratio + probation,
+        ejections: consecutive_failures + success_ratio + probation + silence,
     }
 }
 

@@ -185,6 +185,7 @@ fn compose(checks: Vec<CheckView>, fill: impl FnOnce(&mut Plan)) -> Snapshot {
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
         disabled_since: None,
         trial: false,
+        shedding: false,
         doubt: None,
         history: [].into(),
     }

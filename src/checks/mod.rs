@@ -25,6 +25,7 @@ mod proc;
 mod process;
 mod progress;
 mod redis;
+mod saturation;
 mod scene;
 mod tcp;
 mod threads;
@@ -158,6 +159,7 @@ fn page_of(spec: &CheckSpec) -> Option<&MetricsPage> {
     match &spec.kind {
         Kind::Metric(metric) => Some(&metric.page),
         Kind::Progress(progress) => progress.counter.as_ref().map(|counter| &counter.page),
+        Kind::Saturation(check) => check.gauge.as_ref().map(|gauge| &gauge.page),
         Kind::Memory(memory) => match &memory.of {
             MemoryOf::Metric { page, .. } => Some(page),
             _ => None,
@@ -191,6 +193,7 @@ impl Collector {
             Kind::Process(spec) => Box::pin(process::attempt(spec, &self.memory, scene)),
             Kind::Progress(spec) => Box::pin(progress::attempt(spec, self.scraper.as_deref(), scene)),
             Kind::Redis(spec) => Box::pin(redis::attempt(spec, scene)),
+            Kind::Saturation(spec) => Box::pin(saturation::attempt(spec, self.scraper.as_deref(), scene)),
             Kind::Tcp(spec) => Box::pin(tcp::attempt(spec, scene)),
             Kind::Tls(spec) => Box::pin(tls::attempt(spec, scene)),
         };

@@ -203,8 +203,23 @@ pub enum Kind {
     Process(ProcessCheck),
     Progress(Box<ProgressCheck>),
     Redis(RedisCheck),
+    Saturation(Box<SaturationCheck>),
     Tcp(TcpCheck),
     Tls(TlsCheck),
+}
+
+/// Marks, and where the gauge of one of them is read.
+#[derive(Clone, Debug)]
+pub struct SaturationCheck {
+    pub rule: engine::SaturationPlan,
+    pub gauge: Option<SaturationGauge>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SaturationGauge {
+    pub page: MetricsPage,
+    pub selector: MetricSelector,
+    pub combine: Combine,
 }
 
 /// Client side of TLS.
@@ -554,6 +569,7 @@ impl Kind {
             | Self::Outcomes(_)
             | Self::Process(_)
             | Self::Progress(_)
+            | Self::Saturation(_)
             | Self::Tcp(_)
             | Self::Tls(_) => Vec::new(),
         }

@@ -1,7 +1,9 @@
 //! What clients gave up on and the model server may still work on: the excuse for silence, and its bound.
 //!
 //! A proxy knows three things of such work: how many gave up, how many shared the server with each, and how
-//! long answers took while they came. The bound is the number times the largest recent pace times
+//! long answers took while they came; an answer that came behind the backlog shared the server with that, too.
+//! What was given up in a silence that no queue explains is a debt; once the server moves again, it is work like
+//! the rest, for the server may go on with it. The bound is the number times the largest recent pace times
 //! [`ABANDONED_SLACK`], for a machine may be starved at the worst moment and nothing then tells how fast it
 //! still is. It is an upper bound on purpose: a healthy server must never be condemned for what it works off in
 //! silence, and a stopped one is found all the same, later. It refuses to excuse what no queue explains (an
@@ -28,6 +30,8 @@ pub(super) struct Backlog {
     lent_until: Option<Time>,
     /// Since when an answer has been due that its client gave up on, and that no backlog explains.
     owed_since: Option<Time>,
+    /// How many were given up since then.
+    owed: u64,
     /// Requests that had ended, and those in flight, when somebody last gave up.
     ended: u64,
     ahead: u64,
@@ -43,8 +47,8 @@ impl Backlog {
         self.lent_until = sample.lent_until;
         let Some(before) = before else { return };
         if sample.last_byte > before.last_byte {
-            self.owed_since = None;
             self.excused_since = self.excused_since.filter(|_| now < self.busy_until()).map(|_| now);
+            self.settle(now, sample);
         }
         let gave_up = sample.abandoned.saturating_sub(before.abandoned);
         if gave_up > 0 {
@@ -67,12 +71,27 @@ impl Backlog {
         let spent = *self.excused_since.get_or_insert(now) + ABANDONED_WORK_MAX <= now;
         if explained < waited || spent || self.owed_since.is_some() {
             self.owed_since = Some(self.owed_since.map_or(came, |since| since.min(came)));
+            self.owed += count;
             return;
         }
         if self.busy_until() <= now {
             (self.since, self.count) = (now, 0);
         }
         self.count += count;
+    }
+
+    /// The server moves: what was given up while it did not is left over, and it may go on with that.
+    fn settle(&mut self, now: Time, sample: &Traffic) {
+        let owed = std::mem::take(&mut self.owed);
+        if self.owed_since.take().is_none() || owed == 0 {
+            return;
+        }
+        if self.busy_until() <= now {
+            (self.since, self.count) = (now, 0);
+        }
+        self.count += owed;
+        self.excused_since = Some(now);
+        (self.ended, self.ahead) = (sample.succeeded + sample.failed, sample.in_flight);
     }
 
     /// So many have been answered since somebody last gave up that most of them came after it: what was there
@@ -83,19 +102,23 @@ impl Backlog {
     }
 
     /// What one request may take at most, on a machine that has become slow.
-    fn allowance(&self) -> Duration {
+    pub(super) fn allowance(&self) -> Duration {
         self.pace.map_or(ABANDONED_PACE, |pace| pace.saturating_mul(ABANDONED_SLACK))
     }
 
     /// Until when the server may be at work on what nobody waits for.
     pub(super) fn busy_until(&self) -> Time {
-        let lent = self.lent_until.unwrap_or_default();
+        let lent = self.lent_until();
         if self.count == 0 {
             return lent;
         }
         let work = self.allowance().saturating_mul(u32::try_from(self.count).unwrap_or(u32::MAX));
         let latest = self.excused_since.unwrap_or(self.since) + ABANDONED_WORK_MAX;
         (self.since + work).min(latest).max(lent)
+    }
+
+    pub(super) fn lent_until(&self) -> Time {
+        self.lent_until.unwrap_or_default()
     }
 
     /// How many requests that is.
@@ -111,7 +134,7 @@ impl Backlog {
             self.count = 0;
         }
         if OWED_IDLE <= now.since(idle_since) {
-            self.owed_since = None;
+            (self.owed_since, self.owed) = (None, 0);
         }
     }
 
@@ -222,9 +245,10 @@ mod tests {
         assert_eq!(told.backlog.owed_since(), Some(Time::from_secs(10)));
         told.at(16, Traffic { abandoned_sharing: 200, ..alone(2) });
         assert_eq!((told.backlog.busy_until(), told.backlog.count()), (Time::ZERO, 0));
-        // Paid with the next byte.
+        // Paid with the next byte: from then on both are work like any other.
         told.at(17, Traffic { last_byte: Some(Time::from_secs(17)), abandoned_sharing: 200, ..alone(2) });
-        assert_eq!(told.backlog.owed_since(), None);
+        assert_eq!((told.backlog.owed_since(), told.backlog.count()), (None, 2));
+        assert_eq!(told.backlog.busy_until(), Time::from_secs(20));
     }
 
     #[test]

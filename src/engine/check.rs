@@ -9,7 +9,7 @@ use super::plan::{CheckPlan, FailureRule, OnStale, OnTimeout, Subject};
 use super::snapshot::{CheckState, CheckView, Evidence, Forced, ForcedView, Level};
 use super::stall::Golden;
 use super::time::{Time, plain};
-use crate::limits::DEADLINE_SLACK;
+use crate::limits::{CHECK_WINDOW_MAX, DEADLINE_SLACK};
 
 #[derive(Debug)]
 pub(super) struct Check {
@@ -50,6 +50,9 @@ pub(super) struct Check {
     pub(super) golden: Golden,
     /// Up on trial: single requests decide.
     pub(super) on_trial: bool,
+    /// Timeouts in a row that count once the model server has been silent for too long, and when the first of
+    /// those attempts began.
+    late: Option<(Time, u32)>,
     /// Up, with a remark that is worth showing.
     remarkable: bool,
 }
@@ -88,6 +91,7 @@ impl Check {
             watch: None,
             golden: Golden::default(),
             on_trial: false,
+            late: None,
             remarkable: false,
         }
     }
@@ -233,15 +237,46 @@ impl Check {
         self.attempts += 1;
         self.last = Some(Evidence::from_outcome(now, outcome));
         match outcome.verdict {
-            Verdict::Pass => self.count(now, true, plan),
+            Verdict::Pass => {
+                self.late = None;
+                self.count(now, true, plan);
+            }
             Verdict::Fail(fault) => {
                 let busy = fault == Fault::Timeout && plan.on_timeout == OnTimeout::Unknown;
                 if !doubted && !busy {
+                    self.count_late(now, plan);
                     self.count(now, false, plan);
                 }
             }
             Verdict::Unknown => {}
         }
+    }
+
+    /// Takes a timeout that is no news, for the model server moves. `kept`: it will be if that turns out otherwise,
+    /// and its attempt began then.
+    pub(super) fn take_late(&mut self, now: Time, outcome: &Outcome, kept: Option<Time>) {
+        self.attempts += 1;
+        let reason = format!("late, and no news while the model server moves: {}", outcome.reason);
+        self.last = Some(Evidence { reason, ..Evidence::from_outcome(now, outcome) });
+        self.late =
+            kept.map(|started| self.late.map_or((started, 1), |(first, count)| (first, count.saturating_add(1))));
+        if self.is_up() {
+            self.remarkable = true;
+            self.renew(now);
+        }
+    }
+
+    /// The model server has moved: what was kept before is no news.
+    pub(super) fn forgive_late(&mut self, byte: Time) {
+        self.late = self.late.filter(|(first, _)| byte < *first);
+    }
+
+    /// Counts the timeouts that were kept, if there are any.
+    pub(super) fn count_late(&mut self, now: Time, plan: &CheckPlan) -> bool {
+        let Some((_, late)) = self.late.take() else { return false };
+        // As many as a window is wide: more make no difference.
+        (0..late.min(CHECK_WINDOW_MAX)).for_each(|_| self.count(now, false, plan));
+        true
     }
 
     /// Takes the judgement of one who looked at the traffic. `reason` says why it is down, or remarks.
@@ -289,6 +324,7 @@ impl Check {
 
     fn count(&mut self, now: Time, pass: bool, plan: &CheckPlan) {
         self.evidence_at = Some(now);
+        self.remarkable = false;
         self.window = self.window << 1 | u64::from(!pass);
         if pass {
             self.passes = self.passes.saturating_add(1);
@@ -355,6 +391,7 @@ impl Check {
         self.watch = None;
         self.golden = Golden::default();
         self.on_trial = false;
+        self.late = None;
         self.remarkable = false;
         self.forget_streaks();
     }

@@ -1,5 +1,7 @@
 //! How the requests to one upstream address ended, as the traffic plane counts it.
 
+use super::time::Time;
+
 /// What became of the requests to one upstream address until now. Sampled a few times a second.
 ///
 /// What says nothing about the server is in none of these numbers: a client's own error, a client that left,
@@ -22,6 +24,10 @@ pub struct Ends {
     pub trials_unanswered: u64,
     /// A request on trial is in flight.
     pub trying: bool,
+    /// Requests in flight there, tunnels left out.
+    pub pending: u64,
+    /// When the server there last sent anything that counts.
+    pub last_byte: Option<Time>,
 }
 
 /// How a request's failure looked.

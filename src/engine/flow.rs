@@ -8,6 +8,7 @@ use super::evidence::{Fault, Outcome, Verdict};
 use super::origins::Origins;
 use super::outcomes::Outcomes;
 use super::plan::{CheckId, CheckPlan, Plan, TrafficRule};
+use super::saturation::Marks;
 use super::snapshot::{Changed, CheckState};
 use super::stall::{Class, Stall};
 use super::time::Time;
@@ -19,6 +20,7 @@ use super::{Engine, check_id};
 pub(super) enum Watch {
     Outcomes(Box<Outcomes>),
     Progress(Box<Stall>),
+    Saturation(Box<Marks>),
 }
 
 impl Watch {
@@ -26,6 +28,7 @@ impl Watch {
         match rule {
             TrafficRule::Outcomes(_) => Self::Outcomes(Box::default()),
             TrafficRule::Progress(_) => Self::Progress(Box::default()),
+            TrafficRule::Saturation(_) => Self::Saturation(Box::default()),
         }
     }
 }
@@ -39,6 +42,7 @@ impl Engine {
     pub(super) fn take_traffic(&mut self, sample: Traffic) {
         self.flow.told(self.now, sample, self.doubt.is_starved());
         self.note_saturation();
+        self.count_lateness();
         for at in 0..self.ruled.len() {
             self.judge_by_traffic(self.ruled[at]);
         }
@@ -70,6 +74,10 @@ impl Engine {
                     let judged = outcomes.judge(now, plan, traffic, origins, check_plan.success_threshold);
                     check.judged(now, judged.down, judged.trial || judged.withheld, judged.trial, &judged.reason);
                 }
+                (Watch::Saturation(marks), TrafficRule::Saturation(plan)) => {
+                    let judged = marks.judge(now, plan, &self.flow, check_plan.max_age);
+                    check.judged(now, judged.down, false, false, judged.reason);
+                }
                 // A check of another kind is another check, and starts with nothing.
                 (watch, rule) => *watch = Watch::of(rule),
             }
@@ -100,17 +108,20 @@ impl Engine {
         let Some(rule) = &plan.checks[id.index()].rule else { return };
         let check = &mut self.checks[id.index()];
         check.ended();
-        if let (Watch::Progress(stall), TrafficRule::Progress(plan)) =
-            (check.watch.get_or_insert_with(|| Watch::of(rule)), rule)
-        {
-            match (outcome.verdict, outcome.reading) {
+        match (check.watch.get_or_insert_with(|| Watch::of(rule)), rule) {
+            (Watch::Progress(stall), TrafficRule::Progress(plan)) => match (outcome.verdict, outcome.reading) {
                 (Verdict::Fail(Fault::Timeout), reading) => {
                     stall.take_failure(started, true, &outcome.reason);
                     stall.take_cpu_reading(self.now, reading.unwrap_or_default(), plan);
                 }
                 (_, Some(reading)) => stall.take_reading(self.now, started, reading, plan, &self.flow),
                 (_, None) => stall.take_failure(started, false, &outcome.reason),
+            },
+            (Watch::Saturation(marks), TrafficRule::Saturation(_)) => {
+                let reading = outcome.reading.unwrap_or_default();
+                marks.take_reading(Time::ZERO + self.now.since(Time::ZERO + reading.age), reading.value);
             }
+            _ => {}
         }
     }
 
@@ -154,6 +165,12 @@ impl Engine {
         self.stall(id).map(|stall| stall.history().collect()).unwrap_or_default()
     }
 
+    /// Requests that clients gave up on and that the model server may still be at: those that come now wait behind
+    /// them.
+    pub fn left_over(&self) -> u64 {
+        if self.now < self.flow.busy_until() { self.flow.abandoned() } else { 0 }
+    }
+
     /// The traffic as last told.
     pub const fn traffic(&self) -> &Traffic {
         self.flow.latest()
@@ -161,7 +178,8 @@ impl Engine {
 
     /// Whether any check is judged by the traffic or waits for it to rest.
     pub fn wants_traffic(&self) -> bool {
-        !self.ruled.is_empty() || self.plan.checks.iter().any(|check| check.only_when_idle.is_some())
+        let judged = !self.ruled.is_empty() || !self.patient.is_empty();
+        judged || self.plan.checks.iter().any(|check| check.only_when_idle.is_some())
     }
 
     /// Whether a check asks who failed.
@@ -177,7 +195,7 @@ impl Engine {
     fn stall(&self, id: CheckId) -> Option<&Stall> {
         match self.checks.get(id.index())?.watch.as_ref()? {
             Watch::Progress(stall) => Some(stall),
-            Watch::Outcomes(_) => None,
+            Watch::Outcomes(_) | Watch::Saturation(_) => None,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::check;
 use super::doubt;
 use super::instance::Presence;
-use super::plan::{BackendId, CheckId, Subject};
+use super::lateness::Lateness;
+use super::plan::{BackendId, CheckId, OnTimeout, Subject};
 use super::snapshot::{Changed, InstancePhase};
 use super::time::Time;
 use super::{Attempt, Engine, Fault, Outcome, Output, Sign, Verdict, check_id};
@@ -49,6 +50,13 @@ impl Engine {
         }
         let timeout = outcome.verdict == Verdict::Fail(Fault::Timeout);
         let doubted = remote && self.doubt.since().is_some() || timeout && self.doubt.is_starved();
+        if timeout && !doubted && self.plan.checks[id.index()].on_timeout == OnTimeout::UnknownWhileMoving {
+            let lateness = self.lateness(started);
+            if lateness != Lateness::Counts {
+                self.checks[id.index()].take_late(self.now, outcome, (lateness == Lateness::Kept).then_some(started));
+                return self.plan_next(id, started);
+            }
+        }
         let plan = &self.plan.checks[id.index()];
         let check = &mut self.checks[id.index()];
         check.take(self.now, outcome, doubted, plan);

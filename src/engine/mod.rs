@@ -31,6 +31,7 @@ mod history;
 mod imprint;
 mod instance;
 mod intake;
+mod lateness;
 mod model;
 mod origins;
 mod outcomes;
@@ -38,6 +39,7 @@ mod passage;
 mod passive;
 mod plan;
 mod reload;
+mod saturation;
 mod schedule;
 mod snapshot;
 mod stall;
@@ -79,6 +81,7 @@ pub use plan::{
     Member, OnStale, OnTimeout, OutcomesPlan, PassivePlan, Plan, ProgressPlan, ReadyPlan, RestartBudget, Scope,
     StartupPlan, Subject, TrafficRule,
 };
+pub use saturation::{GaugePlan, SaturationPlan};
 pub use snapshot::{
     BackendState, BackendView, Cause, Changed, CheckState, CheckView, DoubtView, DrainPhase, DrainView, Evidence,
     Forced, ForcedView, Gate, GateMember, GateView, GroupView, InstancePhase, InstanceView, Level, Next, Snapshot,
@@ -154,6 +157,8 @@ pub struct Engine {
     origins: Option<Box<Origins>>,
     /// The checks that are judged by the traffic.
     ruled: Vec<CheckId>,
+    /// Those whose timeouts are no news while it moves.
+    patient: Vec<CheckId>,
     /// `/health` stands condemned, counted once for as long as that lasts.
     condemned: bool,
     drain: Drain,
@@ -197,6 +202,7 @@ impl Engine {
             flow: Flow::default(),
             origins: None,
             ruled: flow::ruled(&plan),
+            patient: lateness::patient(&plan),
             condemned: false,
             drain: Drain::new(),
             disabled_since: None,

@@ -76,7 +76,9 @@ impl Engine {
             InstancePhase::Starting if self.is_overdue() => ModelState::Dead,
             InstancePhase::Starting => ModelState::Loading,
             InstancePhase::Started if self.stalled().is_some() => ModelState::Stalled,
-            InstancePhase::Started if self.saturation != Saturation::default() => ModelState::Saturated,
+            InstancePhase::Started if self.saturation != Saturation::default() || self.saturated().is_some() => {
+                ModelState::Saturated
+            }
             InstancePhase::Started if self.is_troubled() => ModelState::Degraded,
             InstancePhase::Started => ModelState::Ready,
         }
@@ -107,7 +109,7 @@ impl Engine {
                 why.map_or_else(|| self.refused(), |why| why.text)
             }
             ModelState::Stalled => self.stalled().unwrap_or_default(),
-            ModelState::Saturated => self.saturation.text(),
+            ModelState::Saturated => self.saturated().unwrap_or_else(|| self.saturation.text()),
             ModelState::Degraded => {
                 let mut why = [Gate::Health, Gate::Ready].into_iter().flat_map(|gate| self.why_checks(gate));
                 why.next().map(|why| why.text).unwrap_or_default()

@@ -15,6 +15,8 @@ pub enum Passage {
     Loading = 3,
     /// One request at a time, for it decides the way back.
     Trial = 4,
+    /// Refused, for the model server has more than it can do.
+    Saturated = 5,
 }
 
 impl Passage {
@@ -27,7 +29,11 @@ impl Passage {
         let ready = &snapshot.ready;
         let only_draining = propagating && ready.why.iter().all(|why| !blocks(&why.cause));
         if ready.status != Status::Fail || only_draining {
-            return if snapshot.trial { Self::Trial } else { Self::Open };
+            return match (snapshot.trial, snapshot.shedding) {
+                (true, _) => Self::Trial,
+                (false, true) => Self::Saturated,
+                (false, false) => Self::Open,
+            };
         }
         let starting = snapshot.instance.phase != InstancePhase::Started;
         let hopeless = ready.why.iter().any(|why| matches!(why.cause, Cause::Disabled | Cause::StartupBudget));

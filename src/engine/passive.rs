@@ -1,16 +1,19 @@
 //! Which upstream addresses the traffic has discredited, and their way back.
 //!
-//! Owns ejection (too many failures in a row, or too small a share of good ends), its time, and probation:
-//! after an ejection, or after it was gone, an address is trusted again only once a single real request
-//! has ended well. It refuses to empty the set: a share at most is out, and one address that its own check
-//! holds open is always trusted. It speaks about addresses only; no gate hears of it.
+//! Owns ejection (too many failures in a row, too small a share of good ends, or silence with requests pending
+//! for as long as makes a hang), its time, and probation: after an ejection, or after it was gone, an address is
+//! trusted again only once a single real request has ended well. It refuses to empty the set: a share at most is
+//! out, and one address that its own check holds open is always trusted. It speaks about addresses only; no gate
+//! hears of it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::ends::Ends;
 use super::plan::{BackendId, PassivePlan};
 use super::time::Time;
 use super::view::span;
+use crate::limits::OWED_IDLE;
 
 /// Steps that a window is cut into, so that its length costs nothing.
 const STEPS: u32 = 32;
@@ -67,6 +70,8 @@ pub struct Ejections {
     pub success_ratio: u64,
     /// For a request on trial that failed.
     pub probation: u64,
+    /// For silence with requests pending.
+    pub silence: u64,
 }
 
 /// One address as the traffic shows it.
@@ -84,6 +89,10 @@ pub(super) struct Life {
     excused: u64,
     /// Ends by the step they fell into, oldest first: when it began, good ones, bad ones.
     window: VecDeque<(Time, u64, u64)>,
+    /// For how long somebody has waited, all in all, without a byte to anybody.
+    waited: Duration,
+    /// When a request was last seen pending there.
+    awaited_at: Option<Time>,
 }
 
 /// A change of trust, to be told.
@@ -100,6 +109,8 @@ pub(super) struct Move {
 pub(super) struct Passive {
     lives: Vec<Life>,
     moves: Vec<Move>,
+    /// When the last sample came.
+    told_at: Option<Time>,
     /// Something that is shown has changed, though no trust has.
     remarked: bool,
 }
@@ -108,7 +119,19 @@ pub(super) struct Passive {
 enum Charge {
     Row,
     Ratio,
+    Silence,
     Trial,
+}
+
+/// How a sample is to be taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bearing {
+    /// What is seen now is no evidence.
+    pub(super) doubt: bool,
+    /// Silence is explained: work that clients gave up on may be left over.
+    pub(super) excused: bool,
+    /// Silence of so long is a hang.
+    pub(super) stall_after: Duration,
 }
 
 impl Life {
@@ -122,7 +145,31 @@ impl Life {
             seen: None,
             excused: 0,
             window: VecDeque::new(),
+            waited: Duration::ZERO,
+            awaited_at: None,
         }
+    }
+
+    /// Clients that give up one after the other wait all in all; the time between them is nobody's, and after long
+    /// enough what came before is forgotten. `before`: the sample before this one, and when it was told.
+    fn listen(&mut self, now: Time, sample: &Ends, before: (&Ends, Time), bearing: &Bearing) {
+        let rested = self.awaited_at.is_none_or(|at| OWED_IDLE <= now.since(at));
+        if before.0.last_byte < sample.last_byte || bearing.doubt || bearing.excused || rested {
+            self.waited = Duration::ZERO;
+        } else if sample.pending > 0 && before.0.pending > 0 {
+            self.waited += now.since(before.1);
+        }
+        if sample.pending > 0 {
+            self.awaited_at = Some(now);
+        }
+    }
+
+    /// Whether it hangs, as one of several.
+    fn silence(&self, bearing: &Bearing) -> Option<String> {
+        let pending = self.seen.map_or(0, |seen| seen.pending);
+        let requests = if pending == 1 { "1 request".to_owned() } else { format!("{pending} requests") };
+        let text = || format!("no byte for {} with {requests} pending", span(bearing.stall_after));
+        (pending > 0 && bearing.stall_after <= self.waited).then(text)
     }
 
     /// Takes the counts as they are: what came before is no evidence any more.
@@ -150,7 +197,10 @@ impl Life {
     }
 
     /// What speaks against it, if enough does.
-    fn complaint(&self, plan: &PassivePlan) -> Option<(Charge, String)> {
+    fn complaint(&self, plan: &PassivePlan, bearing: &Bearing) -> Option<(Charge, String)> {
+        if let Some(text) = self.silence(bearing) {
+            return Some((Charge::Silence, text));
+        }
         let looked = self.seen.and_then(|seen| seen.failure).map(|failure| format!(", the last: {}", failure.words()));
         let looked = looked.unwrap_or_default();
         let row = self.row();
@@ -193,11 +243,14 @@ impl Passive {
     }
 
     /// Takes a sample: one for each address, in the order of the backends; missing ones say nothing.
-    /// `doubt`: what is seen now is no evidence.
-    pub(super) fn told(&mut self, now: Time, plan: &PassivePlan, samples: &[Ends], doors: &[Door], doubt: bool) {
+    pub(super) fn told(&mut self, now: Time, plan: &PassivePlan, samples: &[Ends], doors: &[Door], bearing: &Bearing) {
+        let doubt = bearing.doubt;
+        let told_before = self.told_at.replace(now).unwrap_or(now);
         for (index, &sample) in samples.iter().enumerate().take(self.lives.len()) {
             let life = &mut self.lives[index];
             let before = life.seen.replace(sample).unwrap_or(sample);
+            life.listen(now, &sample, (&before, told_before), bearing);
+            let silence = life.silence(bearing);
             let news = |now: u64, then: u64| now.saturating_sub(then);
             let (good, bad) = (news(sample.succeeded, before.succeeded), news(sample.failed, before.failed));
             if sample.failed < before.failed {
@@ -215,23 +268,26 @@ impl Passive {
             match life.trust {
                 Trust::Probation { .. } if won => self.trust(now, index, "a request on trial ended well"),
                 Trust::Probation { .. } if lost => self.trial_failed(now, plan, index),
+                Trust::Probation { .. } if silence.is_some() => {
+                    self.eject(now, plan, index, Charge::Silence, silence.unwrap_or_default());
+                }
                 Trust::Probation { .. } if tried => {
                     life.trust = Trust::Probation { quiet: now };
                     self.remarked = true;
                 }
-                Trust::Full if !doubt => self.judge(now, plan, index, doors),
+                Trust::Full if !doubt => self.judge(now, plan, index, doors, bearing),
                 _ => {}
             }
         }
         self.step(now, plan, doors);
     }
 
-    fn judge(&mut self, now: Time, plan: &PassivePlan, index: usize, doors: &[Door]) {
+    fn judge(&mut self, now: Time, plan: &PassivePlan, index: usize, doors: &[Door], bearing: &Bearing) {
         let life = &mut self.lives[index];
         if life.repeats > 0 && plan.max_ejection <= now.since(life.since) {
             life.repeats = 0;
         }
-        let Some((charge, text)) = life.complaint(plan) else {
+        let Some((charge, text)) = life.complaint(plan, bearing) else {
             self.remarked |= !life.reason.is_empty();
             life.reason.clear();
             return;
@@ -265,6 +321,7 @@ impl Passive {
         match charge {
             Charge::Row => life.ejections.consecutive_failures += 1,
             Charge::Ratio => life.ejections.success_ratio += 1,
+            Charge::Silence => life.ejections.silence += 1,
             Charge::Trial => life.ejections.probation += 1,
         }
         self.set(now, index, Trust::Ejected { until: now + time }, reason);

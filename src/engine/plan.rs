@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::SaturationPlan;
+
 /// Index of a check in [`Plan::checks`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CheckId(pub u32);
@@ -111,6 +113,7 @@ pub struct CheckPlan {
 pub enum TrafficRule {
     Outcomes(OutcomesPlan),
     Progress(ProgressPlan),
+    Saturation(SaturationPlan),
 }
 
 /// When pending work without progress is a hang.
@@ -217,6 +220,9 @@ pub enum OnTimeout {
     Fail,
     /// No evidence either way: a busy server is slow, and slow is not dead.
     Unknown,
+    /// The same while the model server moves: it answers real requests, or has work pending and has not been
+    /// silent for long. Otherwise a failure.
+    UnknownWhileMoving,
 }
 
 /// Whom a check is about; decides what a new model server and self-doubt do to it.
@@ -477,6 +483,7 @@ impl CheckPlan {
         let traffic = match &self.rule {
             None => true,
             Some(TrafficRule::Progress(plan)) => !plan.stall_after.is_zero(),
+            Some(TrafficRule::Saturation(plan)) => plan.is_sound(),
             Some(TrafficRule::Outcomes(plan)) => {
                 !plan.window.is_zero() && plan.min_requests >= 1 && plan.min_success_permille <= 1000
             }

@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub disabled_since: Option<Time>,
     /// A check that readiness rests on is up on trial: one request at a time may pass, and decides.
     pub trial: bool,
+    /// The model server is saturated, and new requests are refused for its sake.
+    pub shedding: bool,
     /// Why the sidecar doubts itself, while it does.
     pub doubt: Option<DoubtView>,
     /// Oldest first, at most [`crate::limits::HISTORY_TRANSITIONS`].

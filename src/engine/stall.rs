@@ -25,6 +25,8 @@ pub(super) struct Stall {
     /// The counter's last reading, and when a movement of it was last seen.
     counter: Option<(Time, f64)>,
     counter_moved: Option<Time>,
+    /// It has been seen to move by work that nobody waited for.
+    counter_vouches: bool,
     cpu: Option<(Time, Duration)>,
     cpu_moved: Option<Time>,
     /// Readings of the counter, newest last.
@@ -105,7 +107,8 @@ impl Stall {
             return judged(Class::Idle, "nothing is pending: silence says nothing");
         };
         let stall_after = plan.stall_after.max(flow.latest().patience);
-        let since = [pending, moved, flow.busy_until(), flow.sighted_since(), born].into_iter().max().unwrap_or(now);
+        let since = [pending, moved, flow.lent_until(), flow.sighted_since(), born].into_iter().max().unwrap_or(now);
+        let since = if self.sees_the_backlog(since) { since } else { since.max(flow.busy_until()) };
         self.silent_since = (since < now).then_some(since);
         let silent = now.since(since);
         if silent < stall_after {
@@ -121,6 +124,13 @@ impl Stall {
         let look = self.wants_look(now, since, plan, stall_after);
         let reason = format!("silent for {} with work pending, but {}", span(silent), objections.join(" and "));
         Judged { class: Class::Withheld, reason: reason.into(), look }
+    }
+
+    /// Whether the counter would show work that clients gave up on, so that its standing still since `since` says that
+    /// none is done: then what may be left over excuses no silence.
+    fn sees_the_backlog(&self, since: Time) -> bool {
+        let is_read = matches!(self.page, Page::Read) && self.looked.is_some_and(|looked| since <= looked);
+        self.counter_vouches && is_read
     }
 
     /// A verdict stands until something moves: that its clients have left does not mend the server. With
@@ -259,6 +269,7 @@ impl Stall {
         // new beginning: nothing is known from before it.
         let byte = flow.latest().last_byte.unwrap_or_default();
         let explained = last < value && before < byte + lag && byte <= at;
+        self.counter_vouches |= last < value && !explained && flow.abandoned() > 0;
         let moved = if explained { byte.max(Time::ZERO + at.since(Time::ZERO + STALL_LOOK * 2)) } else { at };
         self.counter_moved = self.counter_moved.max(Some(moved));
     }
@@ -293,6 +304,9 @@ impl Stall {
         };
         if let Some(last) = traffic.last_byte.filter(|last| *last < since && flow.busy_until() == since) {
             let _ = write!(text, " beyond the work that clients gave up on (last byte {} ago)", span(now.since(last)));
+        }
+        if since < flow.busy_until() {
+            let _ = write!(text, ", though {} requests that clients gave up on may be left over", flow.abandoned());
         }
         if let Some(counter) = &plan.counter {
             let value = self.counter.map_or(0.0, |(_, value)| value);

@@ -386,7 +386,7 @@ fn reading_of(words: &str) -> Result<Reading, String> {
     }
 }
 
-fn traffic_words(sample: &Traffic) -> [String; 15] {
+fn traffic_words(sample: &Traffic) -> [String; 16] {
     [
         sample.in_flight.to_string(),
         optional(sample.oldest_begun, time_word),
@@ -403,10 +403,16 @@ fn traffic_words(sample: &Traffic) -> [String; 15] {
         sample.succeeded.to_string(),
         sample.failed.to_string(),
         optional(sample.last_beat, time_word),
+        optional(sample.queue_since, time_word),
     ]
 }
 
 fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
+    // A recording of an earlier version does not tell the last.
+    let (words, queue_since) = match words {
+        [words @ .., since] if words.len() == 15 => (words, optional_of(since, time_of)?),
+        words => (words, None),
+    };
     let &[
         in_flight,
         oldest,
@@ -443,10 +449,13 @@ fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
         succeeded: number(succeeded)?,
         failed: number(failed)?,
         last_beat: optional_of(beat, time_of)?,
+        queue_since,
     })
 }
 
 fn ends_words(ends: &Ends) -> String {
+    // 0 for none.
+    let last_byte = ends.last_byte.map_or(0, Time::as_nanos);
     let counts = [
         ends.succeeded,
         ends.failed,
@@ -456,19 +465,37 @@ fn ends_words(ends: &Ends) -> String {
         ends.trials_failed,
         ends.trials_unanswered,
         ends.trying.into(),
+        ends.pending,
+        last_byte,
     ];
     counts.map(|count| count.to_string()).join(" ")
 }
 
 fn ends_of(words: &str) -> Result<Ends, String> {
     let counts = words.split(' ').map(number::<u64>).collect::<Result<Vec<_>, _>>()?;
-    let &[succeeded, failed, row, failure, trials_succeeded, trials_failed, trials_unanswered, trying] = &counts[..]
-    else {
+    // A recording of an earlier version does not tell the last two.
+    let (counts, pending, byte) = match &counts[..] {
+        [counts @ .., pending, byte] if counts.len() == 8 => (counts, *pending, *byte),
+        counts => (counts, 0, 0),
+    };
+    let &[succeeded, failed, row, failure, trials_succeeded, trials_failed, trials_unanswered, trying] = counts else {
         return Err(format!("no such ends: `{words}`"));
     };
     let failure = u32::try_from(failure).map(Failure::of_code).map_err(|_| format!("no such failure: {failure}"))?;
     let trying = trying == 1;
-    Ok(Ends { succeeded, failed, row, failure, trials_succeeded, trials_failed, trials_unanswered, trying })
+    let last_byte = (byte > 0).then(|| Time::from_nanos(byte));
+    Ok(Ends {
+        succeeded,
+        failed,
+        row,
+        failure,
+        trials_succeeded,
+        trials_failed,
+        trials_unanswered,
+        trying,
+        pending,
+        last_byte,
+    })
 }
 
 /// Those with something in them: share, good, bad.

@@ -29,12 +29,14 @@ pub struct Traffic {
     /// Until when requests that were given up on a route with a patience of its own may keep the server silent.
     pub lent_until: Option<Time>,
     /// Silent time that one answer takes the server, the largest of the last minute: until the last byte, or the
-    /// first of a stream, over the requests that it shared the server with.
+    /// first of a stream, over the requests that it shared the server with, those left over included.
     pub pace: Option<Duration>,
     /// The longest `stall_after` that a route of a pending request asks for; zero if none does.
     pub patience: Duration,
     /// Requests that wait in the proxy for a place.
     pub queued: u64,
+    /// Since when the one of them has waited that has waited for longest.
+    pub queue_since: Option<Time>,
     /// Requests that the proxy refused for want of room, ever.
     pub shed: u64,
     /// Requests that ended well, ever.
@@ -152,8 +154,18 @@ impl Flow {
         self.shed_at
     }
 
+    /// Until when a route's own patience, that of a request that was given up, excuses silence.
+    pub(super) fn lent_until(&self) -> Time {
+        self.backlog.lent_until()
+    }
+
     pub(super) fn busy_until(&self) -> Time {
         self.backlog.busy_until()
+    }
+
+    /// What one answer may take, on a machine that has become slow.
+    pub(super) fn longest_answer(&self) -> Duration {
+        self.backlog.allowance()
     }
 
     pub(super) const fn sighted_since(&self) -> Time {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::Engine;
 use super::ends::Ends;
 use super::instance::Presence;
-use super::passive::{Door, Trust};
+use super::passive::{Bearing, Door, Trust};
 use super::plan::{BackendId, PassivePlan};
 use super::snapshot::{BackendState, BackendView, Changed, Level, Next};
+use crate::limits::STALL_AFTER;
 
 impl Engine {
     /// Whether the ends of real requests are judged by address: with one there is no other to go to, and
@@ -19,10 +20,22 @@ impl Engine {
     pub(super) fn take_ends(&mut self, samples: &[Ends]) {
         let Some(plan) = self.passive_plan() else { return };
         let doors = self.doors();
-        let doubt = self.doubt.since().is_some();
-        self.passive.told(self.now, &plan, samples, &doors, doubt);
+        let bearing = self.bearing();
+        self.passive.told(self.now, &plan, samples, &doors, &bearing);
         self.revision += u64::from(self.passive.take_remarked());
         self.tell_moves();
+    }
+
+    /// One address hangs by the rule that all of them do, and what excuses them excuses it.
+    fn bearing(&self) -> Bearing {
+        let (flow, rules) = (&self.flow, self.plan.checks.iter().filter_map(|check| check.progress()));
+        let stall_after = rules.map(|rule| rule.stall_after).min().unwrap_or(STALL_AFTER);
+        let is_blind = flow.blindness(self.now, self.doubt.is_starved()).is_some();
+        Bearing {
+            doubt: self.doubt.since().is_some() || is_blind,
+            excused: self.now < flow.busy_until(),
+            stall_after: stall_after.max(flow.latest().patience),
+        }
     }
 
     pub(super) fn step_upstreams(&mut self) {

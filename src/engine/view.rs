@@ -31,6 +31,7 @@ impl Engine {
             drain: self.drain.view(self.plan.drain),
             disabled_since: self.disabled_since,
             trial: self.graph.members(Gate::Ready).iter().any(|member| self.checks[member.check.index()].on_trial),
+            shedding: self.shedding(),
             doubt: self.doubt.since().map(|since| DoubtView { since, reason: self.doubt.reason().unwrap_or_default() }),
             history: self.history.view(),
         }
@@ -300,6 +301,7 @@ fn why(cause: Cause, since: super::Time, text: &str) -> Why {
 fn way_back(rule: &TrafficRule, name: &str) -> Next {
     let text = match rule {
         TrafficRule::Progress(_) => format!("anything that moves makes {name} up"),
+        TrafficRule::Saturation(_) => format!("{name} is up again below its low marks"),
         TrafficRule::Outcomes(_) => format!("{name} lets single requests decide after a pause"),
     };
     Next { at: None, text }

@@ -50,11 +50,12 @@ pub(super) async fn wait(conn: &Rc<Conn>, terms: &Terms, who: Applicant) -> Resu
             return Ok(place.counted_at(Some(&terms.gate)));
         }
         let place = {
-            let _queued = conn.worker.counters().queue();
+            let _queued = conn.worker.counters().queue(conn.worker.now());
             terms.gate.enter(who, terms.queue.as_ref(), queued_until).await?
         };
         // The judgement may have changed meanwhile.
-        if shared.passage() == Passage::Open {
+        // Saturated since then: whoever waited was there before.
+        if matches!(shared.passage(), Passage::Open | Passage::Saturated) {
             return Ok(place.counted_at(terms.tally.as_ref()));
         }
     }
@@ -70,6 +71,7 @@ async fn pass(conn: &Conn, until: Option<Instant>) -> Result<(), Reason> {
             Passage::Open | Passage::Trial => return Ok(()),
             Passage::Draining => return Err(Reason::Draining),
             Passage::NotReady => return Err(Reason::NotReady),
+            Passage::Saturated => return Err(Reason::Saturated),
             Passage::Loading => Reason::NotReady,
         };
         let until = until.ok_or(reason)?;

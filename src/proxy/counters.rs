@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::durations::{BUCKETS_MS, Buckets, Ring, add};
-use super::flights::{Flight, Flights, InFlight};
+use super::flights::{FLIGHT_PLACES, Flight, Flights, InFlight, LINE_PLACES, Standing};
 use super::origins::{Origin, Tallied};
 use super::refusal::Reason;
 use super::tally::Verdict;
@@ -31,6 +31,8 @@ pub struct Counters {
     workers: Box<[WorkerCounters]>,
     /// Client connections over all workers.
     pub(super) connections: AtomicUsize,
+    /// Requests that nobody waits for and that the model server may still be at, as the engine knows it.
+    left_over: AtomicU64,
     clock: Clock,
 }
 
@@ -40,6 +42,8 @@ pub(super) struct WorkerCounters {
     beats: AtomicU64,
     in_flight: AtomicU64,
     queued: AtomicU64,
+    /// Those that wait for a place, and since when.
+    line: Flights,
     held: AtomicU64,
     progress: AtomicU64,
     bytes_in: AtomicU64,
@@ -66,7 +70,12 @@ pub(super) struct WorkerCounters {
 
 impl Counters {
     pub(super) fn new(workers: usize, clock: Clock) -> Self {
-        Self { workers: (0..workers).map(|_| WorkerCounters::new()).collect(), connections: AtomicUsize::new(0), clock }
+        Self {
+            workers: (0..workers).map(|_| WorkerCounters::new()).collect(),
+            connections: AtomicUsize::new(0),
+            left_over: AtomicU64::new(0),
+            clock,
+        }
     }
 
     /// How many workers there are.
@@ -130,6 +139,16 @@ impl Counters {
         (count > 0).then(|| sum as f64 / 1e6 / count as f64)
     }
 
+    /// So many that nobody waits for share the model server with those that begin from now on.
+    pub fn left_over(&self, count: u64) {
+        self.left_over.store(count, Relaxed);
+    }
+
+    /// Requests that one that begins now shares the model server with, itself among them if it is counted already.
+    pub(super) fn shared_by(&self) -> u32 {
+        u32::try_from(self.in_flight() + self.left_over.load(Relaxed)).unwrap_or(u32::MAX)
+    }
+
     /// What the engine judges by, now.
     pub fn traffic(&self) -> Traffic {
         let now = self.clock.now();
@@ -140,6 +159,7 @@ impl Counters {
             worker.flights.add_abandoned(&mut all);
             all.pace = all.pace.max(worker.pace.largest(now));
             all.patience = all.patience.max(overview.patience);
+            all.queue_since = earlier(all.queue_since, worker.line.overview().oldest_begun);
             all.in_flight += worker.in_flight.load(Relaxed).saturating_sub(worker.flights.tunnels());
             all.oldest_begun = earlier(all.oldest_begun, overview.oldest_begun);
             all.quietest_since = earlier(all.quietest_since, overview.quietest_since);
@@ -178,6 +198,7 @@ impl WorkerCounters {
             beats: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             queued: AtomicU64::new(0),
+            line: Flights::new(LINE_PLACES),
             held: AtomicU64::new(0),
             progress: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
@@ -192,7 +213,7 @@ impl WorkerCounters {
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             beat_at: AtomicU64::new(0),
-            flights: Flights::new(),
+            flights: Flights::new(FLIGHT_PLACES),
             origins: Tallied::default(),
             handshakes: Default::default(),
             access_lines: Default::default(),
@@ -219,9 +240,9 @@ impl WorkerCounters {
         &self.flights
     }
 
-    /// Counts a request as queued until the answer is dropped.
-    pub(super) fn queue(&self) -> Counted<'_> {
-        Counted::new(&self.queued)
+    /// Counts a request as queued, since `now` and until the answer is dropped.
+    pub(super) fn queue(&self, now: Time) -> (Counted<'_>, Standing<'_>) {
+        (Counted::new(&self.queued), self.line.stand(now))
     }
 
     /// Counts a request as held until the answer is dropped.

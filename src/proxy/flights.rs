@@ -9,8 +9,10 @@ use std::time::Duration;
 use super::durations::add;
 use crate::engine::{Time, Traffic};
 
-/// Requests of one worker that have a place.
-const PLACES: usize = 2048;
+/// Requests in flight of one worker whose silence is watched one by one.
+pub(super) const FLIGHT_PLACES: usize = 2048;
+/// Requests in the line of one worker whose wait is known one by one.
+pub(super) const LINE_PLACES: usize = 256;
 /// Places that are looked at for a free one.
 const LOOKS: usize = 16;
 
@@ -63,9 +65,10 @@ pub(super) struct Overview {
 }
 
 impl Flights {
-    pub(super) fn new() -> Self {
+    /// `places`: so many requests have one each.
+    pub(super) fn new(places: usize) -> Self {
         Self {
-            places: (0..PLACES).map(|_| Place::default()).collect(),
+            places: (0..places).map(|_| Place::default()).collect(),
             next: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
             tunnels: AtomicU64::new(0),
@@ -77,11 +80,12 @@ impl Flights {
     }
 
     pub(super) fn begin(&self, now: Time, patience: Duration) -> Flight {
+        let places = self.places.len();
         let (start, used) = (self.next.load(Relaxed), self.used.load(Relaxed));
         let is_free = |at: &usize| self.places[*at].begun.load(Relaxed) == 0;
-        let free = (start..start + LOOKS).map(|at| at % PLACES).find(is_free);
-        let Some(at) = free.or_else(|| (used..PLACES).next()) else {
-            self.next.store((start + LOOKS) % PLACES, Relaxed);
+        let free = (start..start + LOOKS).map(|at| at % places).find(is_free);
+        let Some(at) = free.or_else(|| (used..places).next()) else {
+            self.next.store((start + LOOKS) % places, Relaxed);
             return Flight(None);
         };
         self.places[at].last.store(0, Relaxed);
@@ -103,6 +107,11 @@ impl Flights {
     /// When the model server last sent something for it.
     pub(super) fn last(&self, Flight(at): Flight) -> Option<Time> {
         Some(self.places[at?].last.load(Relaxed)).filter(|last| *last > 0).map(Time::from_nanos)
+    }
+
+    /// The same for one that waits in line.
+    pub(super) fn stand(&self, now: Time) -> Standing<'_> {
+        Standing { line: self, flight: self.begin(now, Duration::ZERO) }
     }
 
     pub(super) fn end(&self, flight: Flight) {
@@ -169,6 +178,18 @@ impl Flights {
     }
 }
 
+/// A request that waits in line, for as long as this lives. Never leaves its worker.
+pub(super) struct Standing<'a> {
+    line: &'a Flights,
+    flight: Flight,
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        self.line.end(self.flight);
+    }
+}
+
 impl Place {
     fn in_flight(&self) -> Option<InFlight> {
         let begun = Some(self.begun.load(Relaxed)).filter(|begun| *begun > 0)?;
@@ -185,9 +206,11 @@ fn nanos(span: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    const PLACES: usize = 2048;
+
     #[test]
     fn the_oldest_and_the_quietest_are_told_apart() {
-        let flights = Flights::new();
+        let flights = Flights::new(PLACES);
         let first = flights.begin(Time::from_secs(10), Duration::ZERO);
         let second = flights.begin(Time::from_secs(20), Duration::ZERO);
         flights.moved(first, Time::from_secs(30));
@@ -202,7 +225,7 @@ mod tests {
 
     #[test]
     fn places_are_taken_again_and_more_requests_than_places_do_no_harm() {
-        let flights = Flights::new();
+        let flights = Flights::new(PLACES);
         for turn in 0..10_000 {
             let flight = flights.begin(Time::from_secs(turn + 1), Duration::ZERO);
             assert!(flight.0.is_some());

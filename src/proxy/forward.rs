@@ -49,6 +49,8 @@ pub(super) struct Ticket {
     answered: Option<Time>,
     /// Requests in flight when it began, itself among them.
     sharing: u32,
+    /// The same with those that nobody waited for any more.
+    shared_by: u32,
     /// How long its route lets the model server be silent; zero if it does not say.
     patience: Duration,
     /// Who asked for what.
@@ -99,6 +101,7 @@ impl Ticket {
         conn.enter();
         let flight = conn.worker.counters().begin(conn.worker.now(), patience);
         let sharing = u32::try_from(conn.worker.shared.counters.in_flight()).unwrap_or(u32::MAX);
+        let shared_by = conn.worker.shared.counters.shared_by();
         Self {
             conn: Rc::clone(conn),
             began,
@@ -108,6 +111,7 @@ impl Ticket {
             flight,
             answered: None,
             sharing,
+            shared_by,
             patience,
             origin: Origin::of_caller(conn.peer.ip()),
             tunnel: false,
@@ -147,6 +151,7 @@ impl Ticket {
         if !follows.is_promised() {
             counters.progress(now);
             counters.flights().moved(self.flight, now);
+            self.turn.iter().for_each(|turn| turn.moved(now));
         }
         counters.answered(self.code, now.since(self.began));
     }
@@ -165,6 +170,7 @@ impl Ticket {
             let now = worker.now();
             worker.counters().progress(now);
             worker.counters().flights().moved(self.flight, now);
+            self.turn.iter().for_each(|turn| turn.moved(now));
         }
         worker.counters().sent(bytes);
         if let Some(recording) = &self.recording {
@@ -188,7 +194,7 @@ impl Ticket {
         self.recording.take().into_iter().for_each(Recording::finish);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);
-        counters.judged(self.verdict, self.origin, self.silent_part(took), self.sharing, now);
+        counters.judged(self.verdict, self.origin, self.silent_part(took), self.shared_by, now);
         if let Some(turn) = self.turn.take() {
             turn.finish();
         }

@@ -241,6 +241,7 @@ impl Shared {
             2 => Passage::Draining,
             3 => Passage::Loading,
             4 => Passage::Trial,
+            5 => Passage::Saturated,
             _ => Passage::NotReady,
         }
     }
@@ -264,7 +265,7 @@ impl Setup {
     ) -> Result<Self, UpstreamsError> {
         let timeouts = |index: usize| {
             let check = config.engine.backends.get(index).and_then(|b| config.engine.checks.get(b.check.index()));
-            check.is_none_or(|check| check.on_timeout == OnTimeout::Fail)
+            check.is_none_or(|check| check.on_timeout != OnTimeout::Unknown)
         };
         let algorithm = config.upstream.algorithm;
         let list: Vec<Weighted> = config

@@ -42,6 +42,8 @@ pub enum Reason {
     QueueFull,
     /// It waited for its turn for as long as it may.
     QueueTimeout,
+    /// A `saturation` check is down, and sheds.
+    Saturated,
     /// Plain HTTP where TLS is spoken. Said without reading a request.
     TlsRequired,
     /// The model server's answer broke off after its head. Counted, never sent.
@@ -62,7 +64,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::ClientGone,
         Self::ConnectionsFull,
@@ -74,6 +76,7 @@ impl Reason {
         Self::NotReady,
         Self::QueueFull,
         Self::QueueTimeout,
+        Self::Saturated,
         Self::TlsRequired,
         Self::UpstreamAborted,
         Self::UpstreamConnectTimeout,
@@ -98,6 +101,7 @@ impl Reason {
             Self::NotReady => "not_ready",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::Saturated => "saturated",
             Self::TlsRequired => "tls_required",
             Self::UpstreamAborted => "upstream_aborted",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
@@ -125,6 +129,7 @@ impl Reason {
             | Self::NotReady
             | Self::QueueFull
             | Self::QueueTimeout
+            | Self::Saturated
             | Self::UpstreamConnectTimeout
             | Self::UpstreamRefused
             | Self::UpstreamUnreachable => 503,
@@ -138,7 +143,7 @@ impl Reason {
 
     /// Whether there was no room for it.
     pub const fn full(self) -> bool {
-        matches!(self, Self::ConnectionsFull | Self::QueueFull | Self::QueueTimeout)
+        matches!(self, Self::ConnectionsFull | Self::QueueFull | Self::QueueTimeout | Self::Saturated)
     }
 
     /// Whether it counts as shed: the server could not take it now, through no fault of the request.
@@ -150,6 +155,7 @@ impl Reason {
                 | Self::NotReady
                 | Self::QueueFull
                 | Self::QueueTimeout
+                | Self::Saturated
                 | Self::ConnectionsFull
         )
     }
@@ -164,7 +170,7 @@ impl Reason {
             // DEADLINE_EXCEEDED: unlike an unavailable server, this one has begun the work.
             Self::FirstByteTimeout => "4",
             // RESOURCE_EXHAUSTED
-            Self::QueueFull | Self::QueueTimeout | Self::ConnectionsFull => "8",
+            Self::QueueFull | Self::QueueTimeout | Self::Saturated | Self::ConnectionsFull => "8",
             // UNAVAILABLE
             _ => "14",
         })
@@ -188,6 +194,7 @@ impl Reason {
             Self::NotReady => "the model server is not ready",
             Self::QueueTimeout => "too many requests in flight for too long",
             Self::QueueFull => "too many requests in flight",
+            Self::Saturated => "the model server has more work than it can do",
             Self::TlsRequired => "this port speaks HTTPS, not HTTP",
             Self::UpstreamAborted => "the model server broke off its answer",
             Self::UpstreamConnectTimeout => "the model server did not accept a connection in time",

@@ -1,9 +1,9 @@
 //! What the requests to one upstream address come to: how many are under way, and how they ended.
 //!
-//! Owns the counting rules, for all counts of good and bad ends. A failure is an answer with 5xx, a gRPC status that
-//! says that the server failed, or none at all; 429, 503 with `Retry-After` and `RESOURCE_EXHAUSTED` say that it is
-//! busy, and count as nothing; neither do a client's own error and a client that left. It refuses to conclude: the
-//! engine samples the sums. Each worker writes its own lane; only what a row of failures is made of is shared.
+//! Owns the counting rules, for all counts of good and bad ends. A failure is an answer with 5xx, a gRPC status
+//! that says that the server failed, or none at all; 429, 503 with `Retry-After` and `RESOURCE_EXHAUSTED` say that
+//! it is busy, and count as nothing; neither do a client's own error and a client that left. It refuses to conclude:
+//! the engine samples the sums. Each worker writes its own lane; only what a row of failures is made of is shared.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::durations::add;
 use super::refusal::Reason;
-use crate::engine::{Ends, Failure};
+use crate::engine::{Ends, Failure, Time};
 
 /// gRPC: the deadline was over.
 const DEADLINE_EXCEEDED: u16 = 4;
@@ -43,6 +43,10 @@ struct Lane {
     trials_succeeded: AtomicU64,
     trials_failed: AtomicU64,
     trials_unanswered: AtomicU64,
+    /// Tunnels among those in flight: their silence says nothing.
+    tunnels: AtomicU64,
+    /// When the server last sent something that counts, in nanoseconds; 0 if it never did.
+    last_byte: AtomicU64,
 }
 
 /// One request's turn at an address: in flight until it is dropped. Never leaves its worker.
@@ -55,6 +59,7 @@ pub(super) struct Turn {
     timeouts: bool,
     /// What its answer says so far; none before the head.
     verdict: Option<Verdict>,
+    tunnel: bool,
 }
 
 /// What an answer says about the server that gave it.
@@ -119,7 +124,7 @@ impl Tally {
     /// A turn for one request of `worker`.
     pub(super) fn turn(self: &Arc<Self>, worker: usize, timeouts: bool) -> Turn {
         add(&self.lanes[worker].in_flight, 1);
-        Turn { tally: Arc::clone(self), worker, trial: false, timeouts, verdict: None }
+        Turn { tally: Arc::clone(self), worker, trial: false, timeouts, verdict: None, tunnel: false }
     }
 
     /// The one turn of a trial; none while another has it.
@@ -143,7 +148,14 @@ impl Tally {
             trials_failed: self.sum(|lane| &lane.trials_failed),
             trials_unanswered: self.sum(|lane| &lane.trials_unanswered),
             trying,
+            pending: self.in_flight().saturating_sub(self.sum(|lane| &lane.tunnels)),
+            last_byte: self.last_byte(),
         }
+    }
+
+    fn last_byte(&self) -> Option<Time> {
+        let last = self.lanes.iter().map(|lane| lane.last_byte.load(Relaxed)).max();
+        last.filter(|at| *at > 0).map(Time::from_nanos)
     }
 
     fn sum(&self, of: impl Fn(&Lane) -> &AtomicU64) -> u64 {
@@ -152,6 +164,11 @@ impl Tally {
 }
 
 impl Turn {
+    /// The server sent something that counts.
+    pub(super) fn moved(&self, now: Time) {
+        self.tally.lanes[self.worker].last_byte.store(now.as_nanos(), Relaxed);
+    }
+
     /// What the answer says so far: its head has come, or its trailers.
     pub(super) fn says(&mut self, verdict: Verdict) {
         self.verdict = Some(verdict);
@@ -168,6 +185,8 @@ impl Turn {
         self.settle();
         self.let_go();
         self.verdict = Some(Verdict::Neither);
+        self.tunnel = true;
+        add(&self.tally.lanes[self.worker].tunnels, 1);
     }
 
     /// It ended otherwise.
@@ -223,6 +242,9 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let lane = &self.tally.lanes[self.worker];
         add(&lane.in_flight, u64::MAX);
+        if self.tunnel {
+            add(&lane.tunnels, u64::MAX);
+        }
         // Given up before the head: nobody knows what the answer would have been.
         if self.trial && self.verdict.is_none() {
             add(&lane.trials_unanswered, 1);
@@ -332,11 +354,22 @@ mod tests {
         tunnel.says(Verdict::Good);
         tunnel.switched();
         assert!(!tally.ends().trying, "an open tunnel holds no trial up");
-        assert_eq!(tally.in_flight(), 1);
+        assert_eq!((tally.in_flight(), tally.ends().pending), (1, 0), "and is no work pending");
         drop(tunnel);
         let ends = tally.ends();
         assert_eq!((ends.trials_succeeded, ends.trials_failed, ends.trials_unanswered), (1, 1, 1));
         assert_eq!((ends.succeeded, ends.failed, tally.in_flight()), (1, 1, 0));
+    }
+
+    #[test]
+    fn what_is_pending_and_the_last_byte_of_any_worker_are_told() {
+        let tally = Arc::new(Tally::new(2));
+        let (first, second) = (tally.turn(0, true), tally.turn(1, true));
+        assert_eq!((tally.ends().pending, tally.ends().last_byte), (2, None));
+        second.moved(Time::from_secs(7));
+        first.moved(Time::from_secs(5));
+        drop(first);
+        assert_eq!((tally.ends().pending, tally.ends().last_byte), (1, Some(Time::from_secs(7))));
     }
 
     #[test]

@@ -41,8 +41,9 @@ pub(super) trait World {
     fn apply(&self, snapshot: &Snapshot);
     /// Requests in flight in the traffic plane.
     fn in_flight(&self) -> u64;
-    /// What the traffic plane has counted, for the engine to judge by.
-    fn traffic(&self) -> Traffic;
+    /// What the traffic plane has counted, for the engine to judge by. Those that come from now on share the model
+    /// server with `left_over` more than are in flight.
+    fn traffic(&self, left_over: u64) -> Traffic;
     /// How requests to each upstream address ended, in the order of the plan's backends.
     fn ends(&self) -> Vec<Ends>;
     /// The same by who asked.
@@ -243,7 +244,7 @@ impl<W: World> Driver<W> {
             }
             if self.engine.wants_traffic() {
                 self.carry_out();
-                let traffic = self.world.traffic();
+                let traffic = self.world.traffic(self.engine.left_over());
                 self.feed(now, Input::Traffic(traffic));
                 self.recorder.stalled(self.engine.stalled_for());
             }

@@ -189,11 +189,12 @@ impl Recorder {
         for backend in backends {
             let labels = UpstreamLabels { address: backend.address.clone() };
             self.telemetry.upstream_up.get_or_create(&labels).set(i64::from(backend.enabled));
-            let Ejections { consecutive_failures, success_ratio, probation } = backend.ejections;
+            let Ejections { consecutive_failures, success_ratio, probation, silence } = backend.ejections;
             let counts = [
                 ("consecutive_failures", consecutive_failures),
                 ("success_ratio", success_ratio),
                 ("probation", probation),
+                ("silence", silence),
             ];
             for (reason, count) in counts.into_iter().filter(|_| backends.len() > 1) {
                 let labels = EjectionLabels { address: backend.address.clone(), reason };

@@ -72,7 +72,8 @@ impl World for Sidecar {
         self.counters.in_flight()
     }
 
-    fn traffic(&self) -> Traffic {
+    fn traffic(&self, left_over: u64) -> Traffic {
+        self.counters.left_over(left_over);
         self.counters.traffic()
     }
 

@@ -23,6 +23,7 @@ mod redis_server;
 mod reload;
 mod replay;
 mod restart;
+mod saturation;
 mod secrets;
 mod sidecar;
 mod silence;

@@ -1,5 +1,6 @@
-//! Silence over HTTP/2, frame by frame: what keeps a stream or a connection open is no progress, and no stream
-//! hides another's silence from the report.
+//! Silence over HTTP/2, frame by frame: three things that keep a stream or a connection open and are no progress (a
+//! ping, an empty DATA frame, an SSE comment), on one stream of one connection, and that DATA with something in it
+//! is. Each hang's report names the request. Several streams beside each other are not tried here.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -213,3 +213,31 @@ fn when_all_fail_one_stays_and_readiness_is_not_touched() {
     assert_eq!(sidecar.probe("/ready").status, 200);
     assert_eq!(state(&sidecar, kept), "up");
 }
+
+#[test]
+fn a_worker_that_hangs_is_named_and_taken_out_while_the_others_serve() {
+    let (sick, well) = (Worker::start(), Worker::start());
+    let sidecar = sidecar(
+        &[&sick, &well],
+        "base_ejection = \"1s\"\nprobation = \"1m\"\n\
+         [checks.progress]\nprogress = { stall_after = \"1s\" }",
+    );
+    sick.is(Mood::Holds);
+    let mut clients = Vec::new();
+    until("it is ejected", || {
+        let mut client = wire::Line::open(sidecar.traffic()).ok()?;
+        client.send("GET /predict HTTP/1.1\r\nHost: model\r\n\r\n").ok()?;
+        clients.push(client);
+        (state(&sidecar, &sick) == "ejected").then_some(())
+    });
+    let told = upstream(&sidecar, &sick);
+    assert!(told["reason"].as_str().is_some_and(|reason| reason.starts_with("no byte for 1s with ")), "{told}");
+    let name = format!("probegate_upstream_ejections_total{{address=\"{}\",reason=\"silence\"}}", sick.address);
+    let ejections: u64 = metric(&sidecar, &name).and_then(|count| count.parse().ok()).expect("a count");
+    assert!(ejections >= 1, "and again on each probation: {ejections}");
+    assert_eq!(ask(&sidecar).status, 200);
+    assert_eq!(sidecar.probe("/ready").status, 200, "{}", sidecar.report());
+
+    sick.is(Mood::Good);
+    until_state(&sidecar, &sick, "up");
+}

@@ -8,7 +8,7 @@ use super::super::raw::{RawCheck, RawOnStale, RawOnTimeout, RawScope, Span, Text
 use super::super::units;
 use super::{Scene, kinds};
 use crate::engine::{
-    BackendId, CheckPlan, CounterPlan, FailureRule, OnStale, OnTimeout, ProgressPlan, Scope, TrafficRule,
+    BackendId, CheckPlan, CounterPlan, FailureRule, OnStale, OnTimeout, ProgressPlan, Scope, Subject, TrafficRule,
 };
 use crate::limits;
 
@@ -59,6 +59,7 @@ pub(super) fn lower(
     };
     life.on_timeout = match raw.on_timeout {
         Some(RawOnTimeout::Unknown) => OnTimeout::Unknown,
+        Some(RawOnTimeout::UnknownWhileMoving) => OnTimeout::UnknownWhileMoving,
         Some(RawOnTimeout::Fail) | None => OnTimeout::Fail,
     };
     life.scope = match raw.scope {
@@ -71,9 +72,14 @@ pub(super) fn lower(
     life.kind = lowered.name;
     life.target = lowered.target;
     life.subject = lowered.subject;
+    if life.on_timeout == OnTimeout::UnknownWhileMoving && life.subject == Subject::Remote {
+        let fault = Fault::value(join(here, "on_timeout"), "the model server's traffic says nothing of another server");
+        faults.push(fault.expected(r#""fail" or "unknown""#));
+    }
     match &lowered.kind {
         Kind::Golden(golden) => life.only_when_idle = golden.only_when_idle,
         Kind::Outcomes(rule) => life.rule = Some(TrafficRule::Outcomes(*rule)),
+        Kind::Saturation(check) => life.rule = Some(TrafficRule::Saturation(check.rule.clone())),
         Kind::Progress(progress) => life.rule = Some(TrafficRule::Progress(progress_rule(progress))),
         _ => {}
     }

@@ -3,6 +3,7 @@
 mod http;
 mod judged;
 mod measured;
+mod saturation;
 mod stores;
 
 use std::path::PathBuf;
@@ -59,6 +60,7 @@ pub(super) fn lower(
         ("process", raw.process.is_some()),
         ("progress", raw.progress.is_some()),
         ("redis", raw.redis.is_some()),
+        ("saturation", raw.saturation.is_some()),
         ("tcp", raw.tcp.is_some()),
         ("tls", raw.tls.is_some()),
     ];
@@ -135,6 +137,9 @@ impl Ground<'_> {
         if let Some(kind) = &raw.redis {
             let (check, target, subject) = self.redis(kind)?;
             return Some((Kind::Redis(check), target, subject));
+        }
+        if let Some(kind) = &raw.saturation {
+            return self.saturation(kind);
         }
         if let Some(kind) = &raw.tcp {
             return self.tcp(kind);

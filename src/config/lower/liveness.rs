@@ -32,7 +32,10 @@ const SATURATION: [&str; 20] = [
 /// Refuses `[health]` members that golden requests or signs of load could bring down by themselves.
 pub(super) fn refuse_unfit(plan: &Plan, specs: &[CheckSpec], faults: &mut Faults) {
     let golden = |spec: &CheckSpec| matches!(spec.kind, Kind::Golden(_));
-    let load = |spec: &CheckSpec| matches!(&spec.kind, Kind::Metric(metric) if is_saturation(&metric.selector));
+    let load = |spec: &CheckSpec| match &spec.kind {
+        Kind::Metric(metric) => is_saturation(&metric.selector),
+        kind => matches!(kind, Kind::Saturation(_)),
+    };
     for check in &plan.checks {
         let named = check.progress().and_then(|progress| progress.golden);
         if named.and_then(|id| specs.get(id.index())).is_some_and(|spec| !golden(spec)) {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Limit, Percent, Permille, Room, Size, Span, Statuses, TextOr, Window};
 
 /// The kinds of this build, as they are typed.
-pub(crate) const KINDS: [&str; 16] = [
+pub(crate) const KINDS: [&str; 17] = [
     "dns",
     "disk",
     "exec",
@@ -23,6 +23,7 @@ pub(crate) const KINDS: [&str; 16] = [
     "process",
     "progress",
     "redis",
+    "saturation",
     "tcp",
     "tls",
 ];
@@ -53,7 +54,8 @@ pub(crate) struct RawCheck {
     pub(crate) max_age: Option<Span>,
     /// What stale evidence means to `/ready`: `fail` (default), `hold` the last state, or only `degrade`.
     pub(crate) on_stale: Option<RawOnStale>,
-    /// What a timeout counts as: `fail` (default), or `unknown`, for a busy server is slow and slow is not dead.
+    /// What a timeout counts as: `fail` (default), `unknown`, for a busy server is slow and slow is not dead, or
+    /// `unknown-while-moving`: a failure only while no request is pending, or none has moved for long.
     pub(crate) on_timeout: Option<RawOnTimeout>,
     /// Checks and groups without which this one means nothing: while one is down, this is skipped.
     pub(crate) depends_on: Vec<String>,
@@ -94,6 +96,8 @@ pub(crate) struct RawCheck {
     pub(crate) progress: Option<TextOr<RawProgress>>,
     /// A Redis answers PING, and more if asked. The text is the URL.
     pub(crate) redis: Option<TextOr<RawRedis>>,
+    /// The model server has no more work than it can do: below marks of yours. Down, it sheds; never in `[health]`.
+    pub(crate) saturation: Option<RawSaturation>,
     /// A port accepts. The text is `host:port`, or `upstream`.
     pub(crate) tcp: Option<TextOr<RawTcp>>,
     /// A certificate is valid for long enough. The text is `host:port`.
@@ -113,6 +117,7 @@ pub(crate) enum RawOnStale {
 pub(crate) enum RawOnTimeout {
     Fail,
     Unknown,
+    UnknownWhileMoving,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -321,6 +326,33 @@ pub(crate) struct RawGolden {
     pub(crate) min_accuracy: Option<f64>,
     /// Not while real requests ended well within this span. Default: always on time.
     pub(crate) only_when_idle: Option<Span>,
+}
+
+/// High marks: at least one. One that is passed for long enough makes the check down.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawSaturation {
+    /// Requests sent to the model server.
+    pub(crate) in_flight: Option<i64>,
+    /// Requests that wait in the proxy; see `[traffic] queue`.
+    pub(crate) queued: Option<i64>,
+    /// The longest wait of one of those.
+    pub(crate) queue_age: Option<Span>,
+    /// A gauge that the server exports, with optional label matchers; needs `max`.
+    pub(crate) gauge: Option<String>,
+    /// The gauge's high mark.
+    pub(crate) max: Option<f64>,
+    /// How series that match the gauge become one number. Default `sum`.
+    pub(crate) combine: Option<RawCombine>,
+    /// The gauge's page: a path on the upstream or a URL. Default `upstream.metrics`.
+    pub(crate) page: Option<String>,
+    /// The low marks' share of the high ones: all must be below theirs before the check is up again. Default `80%`.
+    pub(crate) low: Option<Permille>,
+    /// A mark is passed once it has been for so long, either way. Default `5s`.
+    #[serde(rename = "for")]
+    pub(crate) hold: Option<Span>,
+    /// New requests are refused with 503 (`saturated`) while it is down. Default `true`.
+    pub(crate) shed: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -1,7 +1,7 @@
 //! `progress`, `outcomes` and `golden` as typed, and what may not decide liveness.
 
 use super::*;
-use crate::engine::{OutcomesPlan, TrafficRule};
+use crate::engine::{GaugePlan, OutcomesPlan, SaturationPlan, TrafficRule};
 
 #[test]
 fn progress_is_a_text_or_a_table_and_its_golden_check_is_found_by_name() {
@@ -36,6 +36,29 @@ fn outcomes_need_nothing_and_take_everything() {
 }
 
 #[test]
+fn saturation_takes_marks_of_every_kind_and_needs_one() {
+    let config = with(
+        "[checks.a]\nsaturation = { in_flight = 8 }\n[checks.b]\nsaturation = { queued = 4, queue_age = \"2s\", \
+         gauge = \"kv{kind=\\\"gpu\\\"}\", max = 0.9, combine = \"max\", page = \"/m\", low = \"50%\", for = \"1s\", shed = false }",
+    )
+    .expect("whole");
+    let plan = SaturationPlan {
+        in_flight: Some(8),
+        queued: None,
+        queue_age: None,
+        gauge: None,
+        low_permille: 800,
+        hold: Duration::from_secs(5),
+        shed: true,
+    };
+    assert_eq!(life(&config, "a").rule, Some(TrafficRule::Saturation(plan)));
+    let Some(TrafficRule::Saturation(all)) = &life(&config, "b").rule else { panic!("no rule") };
+    let gauge = GaugePlan { name: "kv{kind=\"gpu\"}".to_owned(), max: 0.9 };
+    assert_eq!((all.queued, all.queue_age, all.gauge.as_ref()), (Some(4), Some(Duration::from_secs(2)), Some(&gauge)));
+    assert_eq!((all.low_permille, all.hold, all.shed), (500, Duration::from_secs(1), false));
+}
+
+#[test]
 fn golden_takes_its_time_and_its_file_lies_beside_the_configuration() {
     let config = with("[checks.g]\ngolden = { cases = \"golden.json\", only_when_idle = \"30s\" }").expect("whole");
     let golden = life(&config, "g");
@@ -54,6 +77,12 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("outcomes = { min_requests = 0 }", "at least 1"),
         ("outcomes = { consecutive_failures = -1 }", "found -1"),
         ("outcomes = { min_success = \"120%\" }", "checks.a.outcomes.min_success"),
+        ("saturation = {}", "nothing is held against a mark"),
+        ("saturation = { in_flight = 0 }", "found 0"),
+        ("saturation = { gauge = \"kv\" }", "no `max` for"),
+        ("saturation = { queued = 1, max = 3.0 }", "means nothing without a `gauge`"),
+        ("saturation = { queued = 1, low = \"101%\" }", "checks.a.saturation.low"),
+        ("http = \"http://elsewhere/\"\non_timeout = \"unknown-while-moving\"", "says nothing of another server"),
         ("golden = { cases = \"c.json\", min_accuracy = 1.5 }", "0 to 1"),
     ] {
         let found = problems(&format!("[checks.a]\n{typed}"));
@@ -70,6 +99,8 @@ fn load_and_golden_requests_never_decide_liveness_alone() {
         )
     };
     assert!(problems(&health("golden", "")).contains("would let wrong answers alone restart"));
+    let marks = "[checks.load]\nsaturation = { in_flight = 8 }\n";
+    assert!(problems(&health("load", marks)).contains("busy is not dead"));
     assert!(problems(&health("queue", "")).contains("busy is not dead"));
     let group = |word: &str| format!("[groups.both]\n{word} = [\"golden\", \"alive\"]");
     assert!(problems(&health("both", &group("all"))).contains("would let wrong answers alone restart"));

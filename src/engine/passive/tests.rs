@@ -8,6 +8,10 @@ use crate::engine::Failure;
 
 const OPEN: [Door; 3] = [Door::Open; 3];
 
+const fn bearing(doubt: bool, excused: bool) -> Bearing {
+    Bearing { doubt, excused, stall_after: Duration::from_secs(5) }
+}
+
 fn plan() -> PassivePlan {
     PassivePlan::default()
 }
@@ -17,6 +21,7 @@ struct Bench {
     passive: Passive,
     ends: Vec<Ends>,
     now: Time,
+    excused: bool,
     moves: Vec<Move>,
 }
 
@@ -24,7 +29,7 @@ impl Bench {
     fn new(backends: usize) -> Self {
         let now = Time::from_secs(100);
         let ends = vec![Ends::default(); backends];
-        let mut bench = Self { passive: Passive::new(now, backends), ends, now, moves: Vec::new() };
+        let mut bench = Self { passive: Passive::new(now, backends), ends, now, excused: false, moves: Vec::new() };
         bench.sample(&[Door::Open].repeat(backends), false);
         bench
     }
@@ -42,7 +47,8 @@ impl Bench {
 
     fn sample(&mut self, doors: &[Door], doubt: bool) {
         let ends = self.ends.clone();
-        self.passive.told(self.now, &plan(), &ends, doors, doubt);
+        let bearing = bearing(doubt, self.excused);
+        self.passive.told(self.now, &plan(), &ends, doors, &bearing);
         self.moves.extend(self.passive.take_moves());
     }
 
@@ -232,8 +238,8 @@ fn counts_that_begin_anew_and_samples_that_are_missing_do_no_harm() {
     bench.ends[0] = Ends { failed: 5, row: 5, ..Ends::default() };
     bench.sample(&OPEN[..2], false);
     assert_eq!(bench.trust(0), "ejected");
-    bench.passive.told(bench.now, &plan(), &[], &OPEN[..2], false);
-    bench.passive.told(bench.now, &plan(), &[Ends::default(); 9], &[], false);
+    bench.passive.told(bench.now, &plan(), &[], &OPEN[..2], &bearing(false, false));
+    bench.passive.told(bench.now, &plan(), &[Ends::default(); 9], &[], &bearing(false, false));
 }
 
 #[derive(Clone, Debug)]
@@ -312,4 +318,82 @@ proptest! {
         let told = obey(backends, &ops);
         prop_assert_eq!(told, obey(backends, &ops), "the same twice");
     }
+}
+
+/// So many samples, as often as the driver takes them.
+fn samples(bench: &mut Bench, count: u32) {
+    (0..count).for_each(|_| bench.wait(Duration::from_millis(250), &OPEN));
+}
+
+#[test]
+fn an_address_that_is_silent_with_work_pending_leaves_and_is_named_while_the_others_serve() {
+    let mut bench = Bench::new(3);
+    bench.ends[1].pending = 2;
+    samples(&mut bench, 20);
+    assert_eq!(bench.trust(1), "trusted");
+    samples(&mut bench, 1);
+    assert_eq!(bench.trust(1), "ejected");
+    assert_eq!(bench.moves.last().map(|moved| moved.reason.as_str()), Some("no byte for 5s with 2 requests pending"));
+    assert_eq!(bench.passive.lives[1].ejections.silence, 1);
+    // On probation it is as silent as before, and leaves again at once and for longer.
+    samples(&mut bench, 41);
+    assert_eq!((bench.trust(1), bench.passive.lives[1].ejections.silence), ("ejected", 2));
+    // It moves: the next request decides.
+    bench.ends[1].last_byte = Some(bench.now);
+    samples(&mut bench, 80);
+    assert_eq!(bench.trust(1), "probation");
+    bench.ends[1].trials_succeeded += 1;
+    samples(&mut bench, 1);
+    assert_eq!(bench.trust(1), "trusted");
+}
+
+#[test]
+fn clients_that_give_up_one_after_the_other_wait_all_in_all_and_nobody_waits_between_them() {
+    let mut bench = Bench::new(3);
+    for _ in 0..4 {
+        bench.ends[1].pending = 1;
+        samples(&mut bench, 5);
+        bench.ends[1].pending = 0;
+        samples(&mut bench, 40);
+        assert_eq!(bench.trust(1), "trusted");
+    }
+    // Each was seen for a second, from its first sample to its last.
+    bench.ends[1].pending = 1;
+    samples(&mut bench, 4);
+    assert_eq!(bench.trust(1), "trusted");
+    samples(&mut bench, 1);
+    assert_eq!(bench.trust(1), "ejected");
+    // The next one has rested for so long that nothing is remembered.
+    bench.ends[2].pending = 1;
+    samples(&mut bench, 16);
+    bench.ends[2].pending = 0;
+    samples(&mut bench, 241);
+    bench.ends[2].pending = 1;
+    samples(&mut bench, 16);
+    assert_eq!(bench.trust(2), "trusted");
+}
+
+#[test]
+fn silence_that_is_excused_or_seen_in_doubt_ejects_nobody() {
+    let mut bench = Bench::new(3);
+    bench.ends[1].pending = 1;
+    bench.excused = true;
+    samples(&mut bench, 240);
+    bench.excused = false;
+    for _ in 0..40 {
+        bench.now += Duration::from_millis(250);
+        bench.sample(&OPEN, true);
+    }
+    assert_eq!(bench.trust(1), "trusted");
+    samples(&mut bench, 20);
+    assert_eq!(bench.trust(1), "ejected");
+}
+
+#[test]
+fn the_last_address_stays_however_silent_it_is() {
+    let mut bench = Bench::new(3);
+    bench.ends.iter_mut().for_each(|ends| ends.pending = 1);
+    samples(&mut bench, 60);
+    let trusted = (0..3).filter(|&backend| bench.trust(backend) == "trusted").count();
+    assert!(trusted >= 1, "{:?}", bench.moves);
 }

@@ -260,6 +260,8 @@ impl Run {
                     trials_failed: trials,
                     trials_unanswered: 0,
                     trying: trials % 2 == 1,
+                    pending: good % 3,
+                    last_byte: (good % 2 == 0).then_some(self.now),
                 };
                 self.input(Input::Ends(vec![first, Ends { succeeded: bad, row: 0, ..first }]));
             }
@@ -286,6 +288,7 @@ impl Run {
                     succeeded: count / 2,
                     failed: count,
                     last_beat: Some(self.now),
+                    queue_since: None,
                 }));
             }
             Op::Throttled(on) => self.input(Input::Throttled { on }),

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod instance;
+mod lateness;
 mod laws;
 mod model;
 mod overload;

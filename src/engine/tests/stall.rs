@@ -416,6 +416,37 @@ fn a_worker_of_ours_that_does_not_turn_condemns_nobody() {
 }
 
 #[test]
+fn a_hang_that_is_let_go_works_off_what_was_given_up_meanwhile_and_is_condemned_again_only_if_it_hangs_again() {
+    let mut scene = Scene::new(server(bare()));
+    scene.traffic.pace = Some(ms(500));
+    // One every second, each for five: thirty seconds of work in the end.
+    for _ in 0..60u32 {
+        scene.traffic.in_flight = 2;
+        scene.traffic.oldest_begun = Some(scene.world.now);
+        scene.run(1.0);
+        scene.traffic.abandoned += 1;
+        scene.traffic.abandoned_wait += secs(5);
+        scene.traffic.abandoned_sharing += 2;
+    }
+    assert_eq!(scene.world.turns(Gate::Health, Status::Fail).len(), 1);
+    scene.traffic.oldest_begun = Some(scene.world.now);
+    scene.byte();
+    scene.run(30.0);
+    assert_eq!(scene.world.status(Gate::Health), Status::Pass, "it works off the rest, in silence");
+    // It has caught up, and the next ones are answered.
+    scene.traffic.succeeded += 70;
+    scene.end();
+    scene.run(1.0);
+    assert_eq!(scene.world.turns(Gate::Health, Status::Fail).len(), 1);
+    scene.begin();
+    let since = scene.world.now;
+    scene.run(30.0);
+    let turns = scene.world.turns(Gate::Health, Status::Fail);
+    assert_eq!(turns.len(), 2, "it hangs again");
+    assert!(turns[1] <= since + STALL_AFTER + secs(1), "{turns:?}");
+}
+
+#[test]
 fn a_hang_is_found_though_every_client_gives_up_soon() {
     let mut scene = Scene::new(server(bare()));
     scene.traffic.pace = Some(ms(200));

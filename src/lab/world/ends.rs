@@ -28,12 +28,14 @@ pub enum End {
     Refused,
     /// The process died with the request in its hands.
     Reset,
+    /// The sidecar lets no new ones in: the server is saturated.
+    Saturated,
     /// The client gave up, or the sidecar did.
     Timeout,
 }
 
 impl End {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Ok,
         Self::Wrong,
         Self::Cut,
@@ -47,6 +49,7 @@ impl End {
         Self::QueueTimeout,
         Self::Refused,
         Self::Reset,
+        Self::Saturated,
         Self::Timeout,
     ];
 
@@ -64,6 +67,7 @@ impl End {
             Self::Overloaded => "overloaded",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::Saturated => "saturated",
             Self::Refused => "refused",
             Self::Reset => "reset",
             Self::Timeout => "timeout",

@@ -121,6 +121,7 @@ impl Plane {
             pace: self.pace.largest(now),
             patience: Duration::ZERO,
             queued: self.queued.len() as u64,
+            queue_since: self.queued.front().map(|first| first.came),
             shed: self.shed,
             succeeded: self.succeeded,
             failed: self.failed,

@@ -94,6 +94,10 @@ impl World<'_> {
                 End::NotReady
             }
             Passage::Trial | Passage::NotReady => End::NotReady,
+            Passage::Saturated => {
+                sidecar.plane.shed();
+                End::Saturated
+            }
             Passage::Draining => End::Draining,
         };
         self.attempt_ended(now, request, refused);
@@ -200,7 +204,8 @@ impl World<'_> {
             }
             match passage {
                 _ if first.until <= now => self.attempt_ended(now, first.request, first.end),
-                Passage::Open => self.hand_over(now, pod, first.request, first.deadline),
+                // Whoever waited was there before.
+                Passage::Open | Passage::Saturated => self.hand_over(now, pod, first.request, first.deadline),
                 _ => self.admit(now, pod, first),
             }
         }

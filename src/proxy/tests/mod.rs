@@ -9,6 +9,7 @@ mod grpc;
 mod http2;
 mod life;
 mod progress;
+mod slow;
 mod streams;
 mod tls;
 
@@ -360,6 +361,7 @@ fn snapshot(backends: usize, enabled: bool) -> Snapshot {
         drain: DrainView { phase: DrainPhase::Serving, since: Time::ZERO, until: None, in_flight: 0, cut_off: false },
         disabled_since: None,
         trial: false,
+        shedding: false,
         doubt: None,
         history: Arc::default(),
     }

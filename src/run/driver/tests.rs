@@ -52,7 +52,7 @@ impl World for Actors {
         Origins::default()
     }
 
-    fn traffic(&self) -> Traffic {
+    fn traffic(&self, _left_over: u64) -> Traffic {
         Traffic::default()
     }
 

@@ -64,7 +64,6 @@ require = ["alive", "{self.check}"]
 progress = {{ stall_after = "{self.stall_after}s"{counter} }}
 [report]
 file = "{self.report_path}"
-{server.more}
 {more}
 """
 

@@ -28,11 +28,6 @@ def completion(tokens, stream):
     )
 
 
-# Where the readiness route waits behind the work, lateness is no news: what it said last holds, and a hang is what
-# `progress` finds.
-PATIENT = '[checks.{}]\non_timeout = "unknown"\non_stale = "hold"\n'
-
-
 @dataclasses.dataclass
 class Server:
     name: str
@@ -174,7 +169,6 @@ SERVERS = [
         metrics="same",
         counter="predictions_total",
         watched=True,
-        more=PATIENT.format("app"),
     ),
     Server(
         name="mlserver",
@@ -200,7 +194,6 @@ SERVERS = [
         model="slow",
         metrics="same",
         counter="request_predict_seconds_count",
-        more=PATIENT.format("model"),
     ),
     Server(
         name="mlflow",

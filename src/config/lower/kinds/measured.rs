@@ -159,11 +159,7 @@ impl Ground<'_> {
         let check = MetricCheck {
             page,
             selector,
-            combine: match table.combine {
-                Some(RawCombine::Max) => Combine::Max,
-                Some(RawCombine::Min) => Combine::Min,
-                Some(RawCombine::Sum) | None => Combine::Sum,
-            },
+            combine: combine(table.combine),
             rate: table.rate,
             min: table.min,
             max: table.max,
@@ -216,5 +212,13 @@ impl Ground<'_> {
                 }
             },
         }
+    }
+}
+
+pub(super) const fn combine(raw: Option<RawCombine>) -> Combine {
+    match raw {
+        Some(RawCombine::Max) => Combine::Max,
+        Some(RawCombine::Min) => Combine::Min,
+        Some(RawCombine::Sum) | None => Combine::Sum,
     }
 }

@@ -261,6 +261,7 @@ fn snapshot() -> Snapshot {
         members: members.clone(),
     };
     Snapshot {
+        shedding: false,
         revision: 1,
         at: Time::ZERO,
         startup: gate(Gate::Startup),

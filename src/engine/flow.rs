@@ -76,7 +76,7 @@ impl Engine {
                 }
                 (Watch::Saturation(marks), TrafficRule::Saturation(plan)) => {
                     let judged = marks.judge(now, plan, &self.flow, check_plan.max_age);
-                    check.judged(now, judged.down, false, false, judged.reason);
+                    check.judged(now, judged.down, false, false, &judged.reason);
                 }
                 // A check of another kind is another check, and starts with nothing.
                 (watch, rule) => *watch = Watch::of(rule),

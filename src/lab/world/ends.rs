@@ -90,6 +90,7 @@ impl End {
             Self::QueueTimeout => "waited too long in the sidecar's queue",
             Self::Refused => "nobody listened",
             Self::Reset => "the process died with the request in its hands",
+            Self::Saturated => "refused: the server was saturated",
             Self::Timeout => "the client gave up waiting",
         }
     }

@@ -86,7 +86,7 @@ impl World {
         Self {
             clock,
             counters: Counters::new(WORKERS, clock),
-            engine: Engine::new(clock.now(), Arc::new(plan(seed % 2 == 0)), seed),
+            engine: Engine::new(clock.now(), Arc::new(plan(seed.is_multiple_of(2))), seed),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             requests: Vec::new(),
             next_request: Time::ZERO,

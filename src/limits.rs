@@ -201,6 +201,8 @@ pub const UPSTREAM_IDLE_MAX: usize = 1024;
 pub const TRAFFIC_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Connections that wait to be accepted: a burst is ridden out, and the kernel caps it at `somaxconn` anyway.
 pub const TRAFFIC_BACKLOG: i32 = 4096;
+/// How much nicer than the other threads a traffic worker is: a tenth of their weight on a core that is full.
+pub const WORKER_NICE: i32 = 10;
 /// A worker's tick. A missed one shows to the watchdog within a second, and deadlines are kept to this grain.
 pub const WORKER_BEAT: Duration = Duration::from_millis(250);
 /// Out of file descriptors: some must be closed before another try makes sense.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::engine::{
-    self, BackendView, Cause, Changed, CheckId, CheckView, DrainPhase, Ejections, Evidence, Gate, GateView, GroupView,
-    Level, Scope, Snapshot, Time, Transition,
+    self, BackendView, Cause, CheckId, CheckView, DrainPhase, Ejections, Evidence, Gate, GateView, GroupView, Level,
+    Scope, Snapshot, Time, Transition,
 };
 
 /// Everything that is known at one moment.
@@ -442,19 +442,10 @@ fn upstream(view: &BackendView, clock: &Clock) -> Upstream {
 }
 
 fn change(transition: &Transition, clock: &Clock) -> Change {
-    let (what, name) = match &transition.what {
-        Changed::Gate(gate) => ("gate", gate.as_str().to_owned()),
-        Changed::Check(name) => ("check", name.clone()),
-        Changed::Instance(number) => ("instance", number.to_string()),
-        Changed::Upstream(address) => ("upstream", address.clone()),
-        Changed::Drain => ("drain", String::new()),
-        Changed::Doubt => ("doubt", String::new()),
-        Changed::Hand => ("hand", String::new()),
-    };
     Change {
         at: clock.rfc3339(transition.at),
-        what: what.to_owned(),
-        name,
+        what: transition.what.kind().to_owned(),
+        name: transition.what.name(),
         from: transition.from.to_owned(),
         to: transition.to.to_owned(),
         reason: transition.reason.clone(),

@@ -320,6 +320,31 @@ pub enum Changed {
     Hand,
 }
 
+impl Changed {
+    /// What sort of thing it is, in recordings, reports and the log.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Gate(_) => "gate",
+            Self::Check(_) => "check",
+            Self::Instance(_) => "instance",
+            Self::Upstream(_) => "upstream",
+            Self::Drain => "drain",
+            Self::Doubt => "doubt",
+            Self::Hand => "hand",
+        }
+    }
+
+    /// Which one of its kind; empty where there is only one.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Gate(gate) => gate.as_str().to_owned(),
+            Self::Check(name) | Self::Upstream(name) => name.clone(),
+            Self::Instance(number) => number.to_string(),
+            Self::Drain | Self::Doubt | Self::Hand => String::new(),
+        }
+    }
+}
+
 impl Gate {
     pub const ALL: [Self; 3] = [Self::Startup, Self::Ready, Self::Health];
 

@@ -17,7 +17,7 @@ use super::plan::{BackendId, CheckId, Plan};
 use super::snapshot::Forced;
 use super::time::Time;
 use super::traffic::{Reading, Traffic};
-use super::{Attempt, Changed, Engine, Input, Output, Transition};
+use super::{Attempt, Engine, Input, Output, Transition};
 
 /// The first line of a recording.
 const HEADER: &str = "probegate-trace 1";
@@ -59,17 +59,9 @@ pub struct Told {
 
 impl From<&Transition> for Told {
     fn from(transition: &Transition) -> Self {
-        let (about, name) = match &transition.what {
-            Changed::Gate(gate) => ("gate", gate.as_str().to_owned()),
-            Changed::Check(name) => ("check", name.clone()),
-            Changed::Instance(number) => ("instance", number.to_string()),
-            Changed::Upstream(address) => ("upstream", address.clone()),
-            Changed::Drain => ("drain", String::new()),
-            Changed::Doubt => ("doubt", String::new()),
-            Changed::Hand => ("hand", String::new()),
-        };
         let [from, to] = [transition.from, transition.to].map(str::to_owned);
-        Self { at: transition.at, about: about.to_owned(), name, from, to, reason: transition.reason.clone() }
+        let (about, name) = (transition.what.kind().to_owned(), transition.what.name());
+        Self { at: transition.at, about, name, from, to, reason: transition.reason.clone() }
     }
 }
 

@@ -236,7 +236,7 @@ impl Recorder {
         };
         let check = check.map(|check| &**check).filter(|_| is_bad(transition.to));
         let message = self.words(transition, check, next);
-        let (kind, subject) = about(&transition.what);
+        let (kind, subject) = (transition.what.kind(), subject(&transition.what));
         let (from, to) = (transition.from, transition.to);
         let reason = transition.reason.as_str();
         let failures = check.map(|check| check.failures);
@@ -280,16 +280,15 @@ impl Recorder {
     }
 }
 
-/// What sort of thing changed, and which: the log's first columns.
-fn about(what: &Changed) -> (&'static str, &str) {
+/// Which thing changed, for the log: nothing there goes without a name.
+fn subject(what: &Changed) -> &str {
     match what {
-        Changed::Gate(gate) => ("gate", gate.as_str()),
-        Changed::Check(name) => ("check", name),
-        Changed::Instance(_) => ("instance", "server"),
-        Changed::Upstream(address) => ("upstream", address),
-        Changed::Drain => ("drain", "drain"),
-        Changed::Doubt => ("doubt", "sidecar"),
-        Changed::Hand => ("hand", "by hand"),
+        Changed::Gate(gate) => gate.as_str(),
+        Changed::Check(name) | Changed::Upstream(name) => name,
+        Changed::Instance(_) => "server",
+        Changed::Drain => "drain",
+        Changed::Doubt => "sidecar",
+        Changed::Hand => "by hand",
     }
 }
 

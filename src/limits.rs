@@ -197,8 +197,9 @@ pub const URI_BYTES_MAX: usize = 16 * 1024;
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// Idle connections to one address that one worker keeps: more than any model server takes at once.
 pub const UPSTREAM_IDLE_MAX: usize = 1024;
-/// Of one connection's bytes, at most so many wait in memory each way.
-pub const TRAFFIC_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Of one connection's bytes, at most so many wait in memory each way. Tensors weigh powers of two: one of 64 KiB
+/// goes through in one read and one write, its head included.
+pub const TRAFFIC_BUFFER_BYTES_MAX: usize = 68 * 1024;
 /// Connections that wait to be accepted: a burst is ridden out, and the kernel caps it at `somaxconn` anyway.
 pub const TRAFFIC_BACKLOG: i32 = 4096;
 /// How much nicer than the other threads a traffic worker is: a tenth of their weight on a core that is full.

@@ -6,14 +6,21 @@ use crate::limits;
 
 /// Spare buffers that are kept.
 const SPARE_MAX: usize = 32;
-/// A larger one is given back to the allocator.
-const SPARE_BYTES_MAX: usize = 16 * 1024;
+/// What they weigh together. More goes back to the allocator, which takes the pages of large ones from the process
+/// and gives them back one fault at a time: the few that 64 KiB each way need at any moment are worth keeping.
+const SPARE_BYTES_MAX: usize = 512 * 1024;
 
 /// Where a worker reads into, and the buffers in which heads are written. A connection holds one only while
 /// somebody does not take its bytes.
 pub(in crate::proxy) struct Scratch {
     input: RefCell<Box<[u8]>>,
-    spare: RefCell<Vec<Vec<u8>>>,
+    spare: RefCell<Spare>,
+}
+
+#[derive(Default)]
+struct Spare {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
 }
 
 impl Scratch {
@@ -29,15 +36,20 @@ impl Scratch {
 
     /// An empty buffer.
     pub(super) fn buffer(&self) -> Vec<u8> {
-        self.spare.borrow_mut().pop().unwrap_or_default()
+        let mut spare = self.spare.borrow_mut();
+        let buffer = spare.buffers.pop().unwrap_or_default();
+        spare.bytes -= buffer.capacity();
+        buffer
     }
 
     /// Takes one back.
     pub(super) fn put(&self, mut buffer: Vec<u8>) {
         let mut spare = self.spare.borrow_mut();
-        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX && spare.len() < SPARE_MAX {
+        let bytes = spare.bytes + buffer.capacity();
+        if buffer.capacity() > 0 && bytes <= SPARE_BYTES_MAX && spare.buffers.len() < SPARE_MAX {
             buffer.clear();
-            spare.push(buffer);
+            spare.buffers.push(buffer);
+            spare.bytes = bytes;
         }
     }
 }

@@ -3,20 +3,21 @@
 //! Bytes count like those of bodies, and what the model server sends is progress of its.
 //! The tunnel counts as a request in flight and as an open connection of its worker until it ends.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
 
 use super::access;
 use super::connection::Open;
 use super::forward::{Lease, Ticket};
+use super::http1::Scratch;
 use super::refusal::Reason;
-use super::worker::Worker;
 
 /// Joins client and upstream once both have switched.
 pub(super) fn tunnel(ticket: Ticket, lease: Lease, client: OnUpgrade, upstream: OnUpgrade) {
@@ -43,57 +44,185 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let (worker, record) = (&*ticket.conn.worker, ticket.record());
-    let mut client = Metered { io: client, worker, record, side: Side::Client };
-    let mut upstream = Metered { io: upstream, worker, record, side: Side::Upstream };
-    let (sent, received) = copy_bidirectional(&mut client, &mut upstream).await.unwrap_or_default();
-    tracing::trace!(sent, received, "tunnel ended");
+    let received = |count| {
+        worker.counters().received(count);
+        access::received(worker, record, count);
+    };
+    let sent = |count| {
+        worker.counters().progress(worker.now());
+        worker.counters().sent(count);
+        access::sent(worker, record, count);
+    };
+    if let Err(error) = join((client, received), (upstream, sent), &worker.scratch).await {
+        tracing::trace!(%error, "tunnel broke");
+    }
 }
 
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    Client,
-    Upstream,
+/// Joins two ends, each with the count of what comes out of it.
+async fn join<A, B>(
+    (mut a, from_a): (A, impl Fn(usize)),
+    (mut b, from_b): (B, impl Fn(usize)),
+    scratch: &Scratch,
+) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut there, mut back) = (Way::default(), Way::default());
+    poll_fn(|cx| {
+        let there = there.poll(cx, &mut a, &mut b, scratch, &from_a)?;
+        let back = back.poll(cx, &mut b, &mut a, scratch, &from_b)?;
+        if there.is_ready() && back.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
 }
 
-/// One end of a tunnel, counting what comes out of it.
-struct Metered<'a, IO> {
-    io: IO,
-    worker: &'a Worker,
-    record: Option<access::Key>,
-    side: Side,
+/// One direction of a tunnel. At rest it holds no buffer: bytes are read into the worker's, and leave it at once
+/// unless the other side does not take them.
+#[derive(Default)]
+struct Way {
+    /// Read and not yet taken, from `taken` on.
+    pending: Vec<u8>,
+    taken: usize,
+    /// Written, and perhaps still in a buffer of the other side's.
+    unflushed: bool,
+    end: End,
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Metered<'_, IO> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let read = buf.filled().len() - before;
-        match self.side {
-            Side::Client => {
-                self.worker.counters().received(read);
-                access::received(self.worker, self.record, read);
+#[derive(Clone, Copy, Default)]
+enum End {
+    #[default]
+    Open,
+    /// No more comes; the other side is not told yet.
+    Read,
+    Told,
+}
+
+impl Way {
+    /// Ready once `from` has ended and `to` was told. Bytes are counted when they come.
+    fn poll<F, T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        scratch: &Scratch,
+        count: impl Fn(usize),
+    ) -> Poll<io::Result<()>>
+    where
+        F: AsyncRead + Unpin,
+        T: AsyncWrite + Unpin,
+    {
+        loop {
+            ready!(self.poll_drain(cx, to))?;
+            match self.end {
+                End::Open => {}
+                End::Read => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.end = End::Told;
+                    continue;
+                }
+                End::Told => return Poll::Ready(Ok(())),
             }
-            Side::Upstream => {
-                self.worker.counters().progress(self.worker.now());
-                self.worker.counters().sent(read);
-                access::sent(self.worker, self.record, read);
+            let mut input = scratch.input();
+            let mut buffer = ReadBuf::new(&mut input);
+            let Poll::Ready(read) = Pin::new(&mut *from).poll_read(cx, &mut buffer) else {
+                if std::mem::take(&mut self.unflushed) && Pin::new(&mut *to).poll_flush(cx)?.is_pending() {
+                    self.unflushed = true;
+                }
+                return Poll::Pending;
+            };
+            read?;
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                self.end = End::Read;
+                continue;
             }
+            count(bytes.len());
+            self.unflushed = true;
+            let written = match Pin::new(&mut *to).poll_write(cx, bytes)? {
+                Poll::Ready(written) => written,
+                Poll::Pending => 0,
+            };
+            self.pending.extend_from_slice(&bytes[written..]);
         }
+    }
+
+    fn poll_drain<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut T) -> Poll<io::Result<()>> {
+        while self.taken < self.pending.len() {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.taken..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.taken += written;
+        }
+        self.pending = Vec::new();
+        self.taken = 0;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Metered<'_, IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    fn on_one_thread<F: Future>(what: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(what)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn whatever_goes_in_comes_out_in_order_and_counted_however_narrow_the_ends(
+            up in prop::collection::vec(any::<u8>(), 0..200_000),
+            down in prop::collection::vec(any::<u8>(), 0..2_000),
+            narrow in 1_usize..5_000,
+            wide in 1_usize..100_000,
+        ) {
+            let (received, sent) = (Cell::new(0), Cell::new(0));
+            on_one_thread(async {
+                let scratch = Scratch::new();
+                let (mut client, ours) = duplex(wide);
+                let (theirs, mut server) = duplex(narrow);
+                let tunnel = join(
+                    (ours, |count| received.set(received.get() + count)),
+                    (theirs, |count| sent.set(sent.get() + count)),
+                    &scratch,
+                );
+                let (mut out, mut back) = (Vec::new(), Vec::new());
+                let client = async {
+                    client.write_all(&up).await.unwrap();
+                    // It says no more, and still listens.
+                    client.shutdown().await.unwrap();
+                    client.read_to_end(&mut back).await.unwrap();
+                };
+                let server = async {
+                    server.read_to_end(&mut out).await.unwrap();
+                    server.write_all(&down).await.unwrap();
+                    server.shutdown().await.unwrap();
+                };
+                let (ended, (), ()) = tokio::join!(tunnel, client, server);
+                ended.unwrap();
+                assert!(out == up && back == down);
+            });
+            prop_assert_eq!((received.get(), sent.get()), (up.len(), down.len()));
+        }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    #[test]
+    fn an_end_that_breaks_ends_the_tunnel() {
+        on_one_thread(async {
+            let scratch = Scratch::new();
+            let (mut client, ours) = duplex(16);
+            let (theirs, server) = duplex(16);
+            drop(server);
+            client.write_all(b"anybody there?").await.unwrap();
+            let error = join((ours, |_| {}), (theirs, |_| {}), &scratch).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        });
     }
 }

@@ -30,7 +30,7 @@ impl Scratch {
     }
 
     /// What was read last. Never held over an await: whoever reads next overwrites it.
-    pub(super) fn input(&self) -> RefMut<'_, Box<[u8]>> {
+    pub(in crate::proxy) fn input(&self) -> RefMut<'_, Box<[u8]>> {
         self.input.borrow_mut()
     }
 

@@ -8,7 +8,7 @@ use super::flow::Watch;
 use super::plan::{CheckPlan, FailureRule, OnStale, OnTimeout, Subject};
 use super::snapshot::{CheckState, CheckView, Evidence, Forced, ForcedView, Level};
 use super::stall::Golden;
-use super::time::{Time, plain};
+use super::time::{Time, earliest, plain};
 use crate::limits::{CHECK_WINDOW_MAX, DEADLINE_SLACK};
 
 #[derive(Debug)]
@@ -271,6 +271,11 @@ impl Check {
         self.late = self.late.filter(|(first, _)| byte < *first);
     }
 
+    /// Whether timeouts are kept that may count yet.
+    pub(super) const fn has_late(&self) -> bool {
+        self.late.is_some()
+    }
+
     /// Counts the timeouts that were kept, if there are any.
     pub(super) fn count_late(&mut self, now: Time, plan: &CheckPlan) -> bool {
         let Some((_, late)) = self.late.take() else { return false };
@@ -410,16 +415,13 @@ impl Check {
 
     /// When it wants to be looked at by itself. `started`: since when `max_withdrawal` may count at all.
     pub(super) fn wake(&self, plan: &CheckPlan, started: Option<Time>) -> Option<Time> {
-        [
+        earliest([
             self.next_attempt,
             self.in_flight.map(|in_flight| in_flight.deadline + DEADLINE_SLACK),
             if self.is_skipped() { None } else { self.stale_at(plan) },
             self.forced.map(|forced| forced.until),
             self.withdrawal_ends(plan, started),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        ])
     }
 
     /// When it will have kept the pod out for as long as it may.

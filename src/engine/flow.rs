@@ -49,8 +49,7 @@ impl Engine {
     }
 
     fn judge_by_traffic(&mut self, id: CheckId) {
-        let plan = Arc::clone(&self.plan);
-        let check_plan = &plan.checks[id.index()];
+        let check_plan = &self.plan.checks[id.index()];
         let Some(rule) = &check_plan.rule else { return };
         let (now, starved) = (self.now, self.doubt.is_starved());
         let golden = check_plan.progress().and_then(|progress| progress.golden);
@@ -91,13 +90,13 @@ impl Engine {
         if changed {
             self.refresh(id, "");
             if let Some(remark) = remark {
-                let name = Changed::Check(check_plan.name.clone());
+                let name = Changed::Check(self.plan.checks[id.index()].name.clone());
                 self.tell(name, CheckState::Up.as_str(), CheckState::Up.as_str(), &remark);
             }
         } else {
             // Nothing that is worth telling: only fresher.
             self.views[id.index()] = None;
-            let wake = self.checks[id.index()].wake(check_plan, self.instance.started_at());
+            let wake = self.checks[id.index()].wake(&self.plan.checks[id.index()], self.instance.started_at());
             self.schedule.set(id.0, wake);
         }
     }

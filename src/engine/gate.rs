@@ -1,12 +1,32 @@
 //! The three gates: from counts of members to pass, warn or fail, with the lives that stand above them.
 
 use super::snapshot::{Changed, DrainPhase, Gate, InstancePhase, Status};
-use super::time::Time;
+use super::time::{Time, earliest};
 use super::{Engine, GateState, check_id};
 
 impl Engine {
+    /// After traffic that has moved no check: most samples are such, and they are told some times a second.
+    pub(super) fn judge_unless_settled(&mut self) {
+        if !self.is_settled() {
+            self.judge();
+        } else if cfg!(debug_assertions) {
+            let shown = |engine: &Self| (engine.revision, engine.outputs.len(), engine.poll_timeout());
+            let before = shown(self);
+            self.judge();
+            assert_eq!(before, shown(self), "a judgement that stood has moved");
+        }
+    }
+
+    /// Whether judging anew would find what the last judgement found. All that it looks at besides time moves the
+    /// revision, except for doubt and for what real requests say of single addresses: with either it is never so.
+    fn is_settled(&self) -> bool {
+        let stands = self.settled.is_some_and(|(revision, until)| revision == self.revision && self.now < until);
+        stands && self.doubt.wake().is_none() && !self.wants_ends()
+    }
+
     /// Moves the lives that stand above checks, decides the gates, and plans the next look.
     pub(super) fn judge(&mut self) {
+        let before = self.revision;
         self.step_doubt();
         self.step_upstreams();
         while let Some((from, to)) = self.drain.step(self.now, self.plan.drain) {
@@ -31,7 +51,11 @@ impl Engine {
         let health = self.health_status();
         self.turn(Gate::Health, health);
         self.name_model();
-        self.schedule.set(check_id(self.checks.len()).0, self.wake());
+        let wake = self.wake();
+        self.schedule.set(check_id(self.checks.len()).0, wake);
+        // What has just moved may move more.
+        let stands = before == self.revision;
+        self.settled = stands.then(|| (before, wake.unwrap_or(Time::from_nanos(u64::MAX))));
     }
 
     /// `max_withdrawal` counts only from a finished start on.
@@ -118,9 +142,7 @@ impl Engine {
         let held_back = self.would_condemn() && !self.condemned;
         let freed = if held_back { self.ledger.frees_at(self.plan.health.restart_budget) } else { None };
         let upstreams = self.upstreams_wake();
-        [budget, freed.filter(|&at| at > self.now), self.doubt.wake(), self.drain.wake(self.plan.drain), upstreams]
-            .into_iter()
-            .flatten()
-            .min()
+        let freed = freed.filter(|&at| at > self.now);
+        earliest([budget, freed, self.doubt.wake(), self.drain.wake(self.plan.drain), upstreams])
     }
 }

@@ -52,9 +52,10 @@ impl Engine {
     /// Until when the present silence is no news.
     fn silence_ends(&self) -> Time {
         let flow = &self.flow;
-        let since =
-            [flow.pending_since(), flow.latest().last_byte, Some(flow.busy_until()), Some(flow.sighted_since())];
-        since.into_iter().flatten().max().unwrap_or_default() + self.longest_silence()
+        let sure = flow.busy_until().max(flow.sighted_since());
+        // None comes before any time.
+        let since = flow.pending_since().max(flow.latest().last_byte).map_or(sure, |since| since.max(sure));
+        since + self.longest_silence()
     }
 
     fn longest_silence(&self) -> Duration {
@@ -69,7 +70,8 @@ impl Engine {
         if let Some(byte) = self.flow.latest().last_byte {
             self.patient.iter().for_each(|id| self.checks[id.index()].forgive_late(byte));
         }
-        if self.patient.is_empty() || self.is_work_pending() && self.now < self.silence_ends() {
+        let is_kept = |id: &CheckId| self.checks[id.index()].has_late();
+        if !self.patient.iter().any(is_kept) || self.is_work_pending() && self.now < self.silence_ends() {
             return;
         }
         let plan = Arc::clone(&self.plan);

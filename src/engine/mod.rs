@@ -175,6 +175,8 @@ pub struct Engine {
     views: Vec<Option<Arc<CheckView>>>,
     /// The check that moved last: the first to ask why a gate turned.
     moved: Option<CheckId>,
+    /// The judgement stands: as of this revision, until then.
+    settled: Option<(u64, Time)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -215,6 +217,7 @@ impl Engine {
             revision: 1,
             views: vec![None; plan.checks.len()],
             moved: None,
+            settled: None,
             plan,
         };
         for index in 0..engine.checks.len() {
@@ -240,7 +243,10 @@ impl Engine {
                 self.drain.told_in_flight(self.now, requests);
                 self.revision += u64::from(self.drain.is_draining());
             }
-            Input::Traffic(sample) => self.take_traffic(sample),
+            Input::Traffic(sample) => {
+                self.take_traffic(sample);
+                return self.judge_unless_settled();
+            }
             Input::Ends(samples) => self.take_ends(&samples),
             Input::Origins(sample) => self.origins = Some(sample),
             Input::Throttled { on } => self.doubt.throttled(on),

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::plan::ProgressPlan;
-use super::time::Time;
+use super::time::{Time, earliest};
 use super::traffic::{Flow, Reading};
 use super::view::span;
 use crate::limits::{CPU_QUIET_PERMILLE, READINGS, STALL_HOLD, STALL_LOOK};
@@ -95,14 +95,15 @@ impl Stall {
     /// Judges at `now`. Call it with each sample and each reading.
     pub(super) fn judge(&mut self, now: Time, plan: &ProgressPlan, flow: &Flow, golden: Golden) -> Judged {
         let born = *self.born.get_or_insert(now);
-        let moved = [flow.latest().last_byte, self.counter_moved, self.cpu_moved, golden.answered_at];
-        let moved = moved.into_iter().flatten().max().unwrap_or_default();
+        // None comes before any time.
+        let moved = flow.latest().last_byte.max(self.counter_moved).max(self.cpu_moved).max(golden.answered_at);
+        let moved = moved.unwrap_or_default();
         if let Some(judged) = self.still_condemned(now, moved, flow) {
             return judged;
         }
         // A golden request of ours is work like any other where a second witness can agree.
         let ours = golden.unanswered_since.filter(|_| plan.has_witness());
-        let Some(pending) = [flow.pending_since(), ours].into_iter().flatten().min() else {
+        let Some(pending) = earliest([flow.pending_since(), ours]) else {
             self.silent_since = None;
             return judged(Class::Idle, "nothing is pending: silence says nothing");
         };

@@ -40,6 +40,15 @@ impl Time {
     }
 }
 
+/// The first of those that come at all.
+#[inline]
+pub(super) fn earliest<const N: usize>(times: [Option<Time>; N]) -> Option<Time> {
+    times.iter().fold(None, |first, &at| match (first, at) {
+        (Some(first), Some(at)) => Some(at.min(first)),
+        (first, at) => first.or(at),
+    })
+}
+
 impl Add<Duration> for Time {
     type Output = Self;
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::backlog::Backlog;
-use super::time::Time;
+use super::time::{Time, earliest};
 use crate::limits::WORKER_SILENCE;
 
 /// What the traffic plane has counted until now. Sampled a few times a second.
@@ -131,7 +131,7 @@ impl Flow {
         if self.latest.in_flight == 0 {
             return None;
         }
-        [self.latest.oldest_begun, self.backlog.owed_since()].into_iter().flatten().min()
+        earliest([self.latest.oldest_begun, self.backlog.owed_since()])
     }
 
     /// Since when nothing is pending; none while something is.

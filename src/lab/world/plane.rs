@@ -74,7 +74,10 @@ impl Plane {
         let took = flight.ends.since(flight.begun);
         match flight.end {
             End::Ok | End::Wrong | End::Dependency => {
-                self.pace.observe(flight.silent() / flight.sharing.max(1), flight.ends);
+                let silent = flight.silent();
+                // Most have the server to themselves, and dividing is dear.
+                let pace = if flight.sharing <= 1 { silent } else { silent / flight.sharing };
+                self.pace.observe(pace, flight.ends);
                 self.last_byte = self.last_byte.max(Some(flight.ends));
                 let is_good = flight.end != End::Dependency;
                 self.succeeded += u64::from(is_good);

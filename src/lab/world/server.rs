@@ -214,7 +214,7 @@ impl Server {
         let Some(starts) = self.take_worker(now) else { return Arrival::Rejected(End::Overloaded) };
         let first = starts + self.service_time(rng) + asked.takes;
         let done = asked.stream.map_or(first, |(lasts, _)| first + lasts);
-        self.workers.push(Reverse(done));
+        self.occupy(done);
         self.fill_cache();
         let is_late = first > deadline;
         let end = match (is_late, asked.is_answered, self.is_garbage || self.spec.is_garbage) {
@@ -245,8 +245,16 @@ impl Server {
             }
             self.waiting.push_back(free);
         }
-        self.workers.pop();
         Some(free.max(now))
+    }
+
+    /// The worker that is free first, or a new one, has work until then.
+    fn occupy(&mut self, done: Time) {
+        if self.workers.len() < self.spec.concurrency {
+            self.workers.push(Reverse(done));
+        } else if let Some(mut first) = self.workers.peek_mut() {
+            *first = Reverse(done);
+        }
     }
 
     fn service_time(&self, rng: &mut Rng) -> Duration {

@@ -28,7 +28,9 @@ pub(super) fn proposed(now: Time, spec: &Spec, current: usize, samples: &[Sample
         return Some(if is_close { current } else { times(ratio, values.len()) });
     }
     // The unknown speaks against any movement: it counts as busy on the way down, as idle on the way up.
-    if missing > 0 && ratio != 1.0 {
+    // At the target exactly there is no way to go; of plain numbers upstream takes even that for a way up.
+    let is_plain = matches!(spec.target, Target::InFlight(_));
+    if missing > 0 && (ratio != 1.0 || is_plain) {
         let busy = match spec.target {
             Target::InFlight(target) => target,
             Target::Utilisation(percent) => percent.max(100) * WHOLE / 100,

@@ -1,5 +1,7 @@
 //! Upstream's algorithm by its own examples: the replica calculator's, the behaviour's, the documentation's.
 
+mod limits;
+
 use super::*;
 
 const NOW: Time = Time::from_secs(10_000);
@@ -44,6 +46,64 @@ fn test_replica_calc_scale_up_and_down() {
     assert_eq!(calculated(50, 5, &pods(&[100, 300, 500, 250, 250])), Some(3));
 }
 
+/// Those that have just started, and count as ready: what they say is what their start costs.
+fn hot(values: &[u64], hot: &[bool]) -> Vec<Sample> {
+    let mut pods = pods(values);
+    for (pod, _) in pods.iter_mut().zip(hot).filter(|(_, is_hot)| **is_hot) {
+        (pod.started, pod.changed) = (NOW, NOW);
+    }
+    pods
+}
+
+/// Those whose pods nobody could ask.
+fn unheard(mut pods: Vec<Sample>, which: &[usize]) -> Vec<Sample> {
+    which.iter().for_each(|pod| pods[*pod].value = None);
+    pods
+}
+
+/// Of plain numbers, in thousandths.
+fn counted(target: u64, current: usize, samples: &[Sample]) -> Option<usize> {
+    proposed(NOW, &Spec { target: Target::InFlight(target), ..spec(1) }, current, samples)
+}
+
+#[test]
+fn test_replica_calc_hot_cpu() {
+    assert_eq!(calculated(30, 3, &hot(&[300, 500, 700], &[true, false, false])), Some(4), "less");
+    assert_eq!(calculated(30, 3, &hot(&[400, 500, 700], &[false, true, true])), Some(3), "not at all");
+    let down = hot(&[100, 300, 500, 250, 250], &[false, false, false, true, true]);
+    assert_eq!(calculated(50, 5, &down), Some(2), "on the way down they are left out");
+}
+
+#[test]
+fn test_replica_calc_plain_metrics() {
+    assert_eq!(counted(15_000, 3, &pods(&[20_000, 10_000, 30_000])), Some(4));
+    assert_eq!(counted(20_000, 5, &pods(&[12_000; 5])), Some(3));
+    assert_eq!(counted(20_000, 3, &pods(&[20_000, 21_000, 21_000])), Some(3), "within the tolerance");
+    let one = partly_ready(&[50_000, 10_000, 30_000], &[true, true, false]);
+    assert_eq!(counted(15_000, 3, &one), Some(6), "one that is not ready counts");
+    let two = partly_ready(&[50_000, 15_000, 30_000], &[false, true, false]);
+    assert_eq!(counted(15_000, 3, &two), Some(7));
+}
+
+#[test]
+fn plain_metrics_at_the_target_with_half_of_them_missing_are_taken_for_a_way_up_that_is_a_way_down() {
+    let pods = unheard(pods(&[10_000; 4]), &[2, 3]);
+    assert_eq!(counted(10_000, 4, &pods), Some(2));
+}
+
+#[test]
+fn test_replica_calc_computed_tolerance() {
+    assert_eq!(calculated(56, 10, &pods(&[500; 10])), Some(9), "just beyond a tenth");
+    assert_eq!(calculated(55, 10, &pods(&[500; 10])), Some(10), "just within");
+}
+
+#[test]
+fn test_replica_calc_scale_down_exclude_unscheduled_pods() {
+    let mut pods = unheard(partly_ready(&[100; 5], &[true, false, false, false, false]), &[1, 2, 3, 4]);
+    pods[1..].iter_mut().for_each(|pod| pod.is_pending = true);
+    assert_eq!(calculated(50, 5, &pods), Some(1));
+}
+
 #[test]
 fn test_replica_calc_tolerance() {
     assert_eq!(calculated(100, 3, &pods(&[1010, 1030, 1020])), Some(3));
@@ -76,8 +136,10 @@ fn test_replica_calc_ignores_pods_that_are_deleted() {
 
 #[test]
 fn test_replica_calc_missing_metrics() {
-    let mut down = pods(&[400, 95, 0, 0]);
-    (down[2].value, down[3].value) = (None, None);
+    let down = unheard(pods(&[400, 95, 0, 0]), &[2, 3]);
+    assert_eq!(calculated(100, 4, &down), Some(3), "24 % by those that say something, 62 % by all");
+    let one_of_two = |value| calculated(100, 2, &unheard(pods(&[value, 0]), &[1]));
+    assert_eq!([1000, 1900, 600].map(one_of_two), [Some(2); 3], "equal, more, less: none enough");
     assert_eq!(calculated(50, 4, &down), Some(4), "busy on the way down: 62 %, and it would turn");
     let mut up = pods(&[1000, 1000, 0]);
     up[2].value = None;
@@ -93,6 +155,13 @@ fn test_replica_calc_missing_metrics_with_unready_pods() {
     let mut pods = partly_ready(&[100, 950, 0, 0], &[true, true, false, true]);
     pods[3].value = None;
     assert_eq!(calculated(50, 4, &pods), Some(4), "52 % by two of them, 26 % by all four: it would turn");
+    let first_unready = |values: &[u64]| {
+        let ready: Vec<bool> = (0..values.len()).map(|pod| pod > 0).collect();
+        calculated(50, values.len(), &unheard(partly_ready(values, &ready), &[values.len() - 1]))
+    };
+    assert_eq!(first_unready(&[100, 450, 0]), Some(3), "no change");
+    assert_eq!(first_unready(&[100, 2000, 0]), Some(4), "up");
+    assert_eq!(first_unready(&[100, 100, 100, 0]), Some(3), "down");
 }
 
 #[test]

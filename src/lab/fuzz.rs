@@ -297,6 +297,27 @@ mod tests {
         }
     }
 
+    /// What is said of a run whose score somebody has tampered with.
+    fn said(tamper: impl FnOnce(&mut Score)) -> Option<String> {
+        let (text, file) = files(3);
+        let scenario = Scenario::parse(&text, &|_| Ok(file.clone())).unwrap();
+        let mut score = world::run(&scenario, &scenario.designs[0], 3);
+        assert_eq!(law(&scenario, &score), None);
+        tamper(&mut score);
+        law(&scenario, &score)
+    }
+
+    #[test]
+    fn each_law_that_is_broken_is_named() {
+        let says = |said: Option<String>, part: &str| said.is_some_and(|said| said.contains(part));
+        assert!(says(said(|score| score.broken = Some("time went back")), "time went back"));
+        assert!(says(said(|score| score.requests += 1), "not all ended once"));
+        assert!(says(said(|score| score.lanes[0].push('=')), "lanes of unequal lengths"));
+        assert!(says(said(|score| score.lanes.clear()), "a pod was never made"));
+        let late = |at| world::Note { at, pod: 0, text: String::new() };
+        assert!(says(said(|score| score.notes.extend([late(9e9), late(1.0)])), "notes out of order"));
+    }
+
     #[test]
     fn an_equal_seed_gives_an_equal_world_to_the_byte() {
         for seed in [3, 77] {

@@ -330,10 +330,7 @@ impl<'a> World<'a> {
     }
 
     fn happen(&mut self, now: Time, happening: Happening) {
-        if now < self.now {
-            self.score.breaks("time went back");
-        }
-        self.now = now;
+        self.moves_on(now);
         match happening {
             Happening::ActionBegins { action } => self.action_begins(now, usize::from(action)),
             Happening::ActionEnds { action } => self.action_ends(now, usize::from(action)),
@@ -384,6 +381,14 @@ impl<'a> World<'a> {
                 self.with_sidecar(now, usize::from(pod), life, |sidecar, steps| sidecar.wake_up(now, steps));
             }
         }
+    }
+
+    /// Every event and every arrival passes here.
+    fn moves_on(&mut self, now: Time) {
+        if now < self.now {
+            self.score.breaks("time went back");
+        }
+        self.now = now;
     }
 
     fn relist(&mut self, now: Time, pod: usize, began: Time) {
@@ -457,6 +462,7 @@ impl<'a> World<'a> {
     }
 
     fn paint(&mut self, now: Time) {
+        self.look_for_ghosts();
         for (slot, lane) in self.slots.iter_mut().zip(&mut self.score.lanes) {
             let is_restarted = std::mem::take(&mut slot.is_restarted_since_paint);
             let is_cut = self.nodes[slot.node].is_cut();
@@ -478,13 +484,24 @@ impl<'a> World<'a> {
         self.queue.push(next, Happening::Paint);
     }
 
+    /// An endpoint ends before its pod does. Looked at from time to time, and not where endpoints change: a change
+    /// that never came would not be looked at there.
+    fn look_for_ghosts(&mut self) {
+        let is_ghost = |slot: &Slot| (slot.is_endpoint || slot.is_leaving) && slot.inner.is_gone;
+        // What ends on a lost node is there for as long as the control plane hears nothing else.
+        if self.slots.iter().any(|slot| is_ghost(slot) && !self.nodes[slot.node].is_cut()) {
+            self.score.breaks("an endpoint of a pod that does not exist");
+        }
+    }
+
     /// Whatever is still in flight ends as it will.
     fn finish(&mut self) {
+        self.look_for_ghosts();
         self.count_rotation(self.end);
         for pod in 0..self.slots.len() {
             self.collect(Time::from_nanos(u64::MAX), pod);
             self.send_away(self.end, pod, End::Timeout);
-            if self.slots[pod].inner.sidecar.as_ref().is_some_and(|sidecar| sidecar.is_broken) {
+            if self.slots[pod].inner.sidecar.as_ref().is_some_and(|sidecar| sidecar.attempts.is_doubled) {
                 self.score.breaks("a second attempt of a check beside the first");
             }
         }

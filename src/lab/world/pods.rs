@@ -97,10 +97,6 @@ impl World<'_> {
             let heard = self.knobs.endpoints.draw(&mut own) + own.between(Duration::ZERO, PROXY_SYNC);
             self.queue.push(now + heard, Happening::Routed { pod: narrow(pod) });
         }
-        let slot = &self.slots[pod];
-        if (slot.is_endpoint || slot.is_leaving) && slot.inner.is_gone {
-            self.score.breaks("an endpoint of a pod that does not exist");
-        }
     }
 
     // Servers.
@@ -236,7 +232,7 @@ impl World<'_> {
         self.slots[pod].inner.server.lose_all(now);
         self.collect(now, pod);
         self.send_away(now, pod, End::Reset);
-        if self.slots[pod].inner.sidecar.take().is_some_and(|sidecar| sidecar.is_broken) {
+        if self.slots[pod].inner.sidecar.take().is_some_and(|sidecar| sidecar.attempts.is_doubled) {
             self.score.breaks("a second attempt of a check beside the first");
         }
         self.slots[pod].epoch += 1;
@@ -322,8 +318,12 @@ impl World<'_> {
         let Some(sidecar) = self.slots[pod].inner.sidecar.as_mut().filter(|sidecar| sidecar.life == life) else {
             return;
         };
+        act(sidecar, &mut self.steps);
+        // Most samples of the traffic change nothing.
+        if self.steps.is_empty() {
+            return;
+        }
         let mut steps = std::mem::take(&mut self.steps);
-        act(sidecar, &mut steps);
         self.follow_sidecar(now, pod, life, &mut steps);
         self.steps = steps;
     }

@@ -18,6 +18,7 @@ pub(super) struct Connection(Option<(u16, u32)>);
 impl World<'_> {
     pub(super) fn arrive(&mut self) {
         let now = self.next_arrival;
+        self.moves_on(now);
         self.score.requests += 1;
         let clients = &self.scenario.clients;
         let is_stream = clients.streams.is_some_and(|streams| self.traffic.chance(streams.permille));

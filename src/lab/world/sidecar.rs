@@ -23,10 +23,15 @@ pub(super) struct Sidecar {
     wake: Option<Time>,
     /// Which process this is; events of an earlier one are dropped.
     pub(super) life: u32,
-    /// By check: the attempt in flight.
-    attempts: Vec<Option<Attempt>>,
+    pub(super) attempts: Attempts,
+}
+
+/// What is in flight: one attempt of a check at a time.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    by_check: Vec<Option<Attempt>>,
     /// The engine wanted a second attempt of a check beside the first.
-    pub(super) is_broken: bool,
+    pub(super) is_doubled: bool,
 }
 
 /// What an attempt saw.
@@ -77,6 +82,31 @@ pub(super) struct Steps {
     pub(super) has_passage_changed: bool,
 }
 
+impl Attempts {
+    fn new(checks: usize) -> Self {
+        Self { by_check: vec![None; checks], is_doubled: false }
+    }
+
+    fn begun(&mut self, check: CheckId, attempt: Attempt) {
+        self.is_doubled |= self.by_check[check.index()].replace(attempt).is_some();
+    }
+
+    /// Of its own accord, or because the engine has had enough of it; the result of a cancelled one comes later.
+    fn ended(&mut self, check: CheckId, attempt: Attempt) {
+        let known = &mut self.by_check[check.index()];
+        if *known == Some(attempt) {
+            *known = None;
+        }
+    }
+}
+
+impl Steps {
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.attempts.is_empty() && self.wake.is_none() && self.turns.is_empty() && !self.has_passage_changed
+    }
+}
+
 impl Sidecar {
     pub(super) fn new(now: Time, plan: &Arc<Plan>, terms: Terms, seed: u64, life: u32, steps: &mut Steps) -> Self {
         let engine = Engine::new(now, Arc::clone(plan), seed);
@@ -88,8 +118,7 @@ impl Sidecar {
             drain: DrainPhase::Serving,
             wake: None,
             life,
-            attempts: vec![None; plan.checks.len()],
-            is_broken: false,
+            attempts: Attempts::new(plan.checks.len()),
         };
         sidecar.passage = Passage::of(&sidecar.engine.snapshot());
         sidecar.carry_out(steps);
@@ -135,9 +164,7 @@ impl Sidecar {
 
     pub(super) fn result(&mut self, now: Time, check: CheckId, attempt: Attempt, sight: Sight, steps: &mut Steps) {
         let outcome = self.outcome(check, sight);
-        if self.attempts[check.index()] == Some(attempt) {
-            self.attempts[check.index()] = None;
-        }
+        self.attempts.ended(check, attempt);
         self.engine.handle_input(now, Input::Result { check, attempt, outcome });
         self.carry_out(steps);
     }
@@ -184,11 +211,11 @@ impl Sidecar {
             match output {
                 Output::Start { check, attempt, deadline } => {
                     let timeout = self.engine.plan().checks[check.index()].timeout;
-                    self.is_broken |= self.attempts[check.index()].replace(attempt).is_some();
+                    self.attempts.begun(check, attempt);
                     steps.attempts.push(Wanted { check, attempt, deadline, timeout });
                 }
                 // A cancelled attempt's result comes all the same, and the engine drops it.
-                Output::Cancel { check, .. } => self.attempts[check.index()] = None,
+                Output::Cancel { check, attempt } => self.attempts.ended(check, attempt),
                 Output::Transition(transition) => {
                     has_turned = true;
                     if let Changed::Gate(gate) = transition.what {
@@ -214,5 +241,25 @@ impl Sidecar {
             self.wake = Some(due);
             steps.wake = Some(due);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_attempt_beside_the_first_is_seen_and_one_after_it_is_none() {
+        let (check, other) = (CheckId(0), CheckId(1));
+        let mut attempts = Attempts::new(2);
+        attempts.begun(check, Attempt(1));
+        attempts.begun(other, Attempt(2));
+        attempts.ended(check, Attempt(1));
+        attempts.begun(check, Attempt(3));
+        // The late result of the first says nothing about the second.
+        attempts.ended(check, Attempt(1));
+        assert!(!attempts.is_doubled);
+        attempts.begun(check, Attempt(4));
+        assert!(attempts.is_doubled);
     }
 }

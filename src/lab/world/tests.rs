@@ -1,6 +1,7 @@
 //! Whole worlds: what a design does to its users, and laws that hold in any of them.
 
 mod fleet;
+mod laws;
 mod scale;
 mod traffic;
 

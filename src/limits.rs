@@ -265,6 +265,9 @@ pub const SATURATION_LOW_PERMILLE: u32 = 800;
 pub const SATURATION_HOLD: Duration = Duration::from_secs(5);
 /// A worker beats four times a second; one that is silent for so long saw no byte, whoever sent it.
 pub const WORKER_SILENCE: Duration = Duration::from_secs(2);
+/// A question (`GET`, `HEAD`, `OPTIONS`) or a refusal that took the model server so long had to do with its work; a
+/// shorter one its front answers by itself, also with the engine behind it hung.
+pub const ASIDE_MAX: Duration = Duration::from_secs(1);
 /// A hang that nobody restarts and nobody waits for any more is tried again after this.
 pub const STALL_HOLD: Duration = Duration::from_secs(300);
 /// Processes that use less of a CPU than this, in thousandths, do nothing.

@@ -38,15 +38,15 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// Takes the next sample. `before`: the one before it, told at `told_before`; none for the first.
-    pub(super) fn told(&mut self, now: Time, sample: &Traffic, before: Option<&Traffic>) {
+    /// Takes the next sample. `before`: the one before it; none for the first. `lives`: the model server has moved since.
+    pub(super) fn told(&mut self, now: Time, sample: &Traffic, before: Option<&Traffic>, lives: bool) {
         if let Some(pace) = sample.pace {
             let kept = self.pace.filter(|_| now < self.busy_until());
             self.pace = Some(kept.map_or(pace, |kept| kept.max(pace)));
         }
         self.lent_until = sample.lent_until;
         let Some(before) = before else { return };
-        if sample.last_byte > before.last_byte {
+        if lives {
             self.excused_since = self.excused_since.filter(|_| now < self.busy_until()).map(|_| now);
             self.settle(now, sample);
         }
@@ -179,7 +179,8 @@ mod tests {
         }
 
         fn at(&mut self, second: u64, sample: Traffic) {
-            self.backlog.told(Time::from_secs(second), &sample, self.before.as_ref());
+            let lives = self.before.is_some_and(|before| before.last_byte < sample.last_byte);
+            self.backlog.told(Time::from_secs(second), &sample, self.before.as_ref(), lives);
             self.before = Some(sample);
         }
     }

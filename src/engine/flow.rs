@@ -40,7 +40,9 @@ pub(super) fn ruled(plan: &Plan) -> Vec<CheckId> {
 
 impl Engine {
     pub(super) fn take_traffic(&mut self, sample: Traffic) {
-        self.flow.told(self.now, sample, self.doubt.is_starved());
+        let rules = self.ruled.iter().filter_map(|id| self.plan.checks[id.index()].progress());
+        let counted = rules.into_iter().any(|rule| rule.counter.is_some());
+        self.flow.told(self.now, sample, self.doubt.is_starved(), counted);
         self.note_saturation();
         self.count_lateness();
         for at in 0..self.ruled.len() {
@@ -54,6 +56,7 @@ impl Engine {
         let (now, starved) = (self.now, self.doubt.is_starved());
         let golden = check_plan.progress().and_then(|progress| progress.golden);
         let golden = golden.map(|golden| self.checks[golden.index()].golden).unwrap_or_default();
+        let alone = check_plan.progress().and_then(|_| self.hangs_alone()).map(str::to_owned);
         let check = &mut self.checks[id.index()];
         let before = check.standing();
         let mut look = false;
@@ -62,7 +65,7 @@ impl Engine {
         } else {
             match (check.watch.get_or_insert_with(|| Watch::of(rule)), rule) {
                 (Watch::Progress(stall), TrafficRule::Progress(plan)) => {
-                    let judged = stall.judge(now, plan, &self.flow, golden);
+                    let judged = stall.judge(now, plan, &self.flow, golden, alone.as_deref());
                     look = judged.look;
                     let remarkable = matches!(judged.class, Class::Stuck | Class::Withheld);
                     check.judged(now, judged.class == Class::Stalled, remarkable, false, &judged.reason);

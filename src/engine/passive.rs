@@ -91,6 +91,8 @@ pub(super) struct Life {
     window: VecDeque<(Time, u64, u64)>,
     /// For how long somebody has waited, all in all, without a byte to anybody.
     waited: Duration,
+    /// For how long somebody has waited there, all in all, since the whole last moved.
+    pending_for: Duration,
     /// When a request was last seen pending there.
     awaited_at: Option<Time>,
 }
@@ -132,6 +134,8 @@ pub(super) struct Bearing {
     pub(super) excused: bool,
     /// Silence of so long is a hang.
     pub(super) stall_after: Duration,
+    /// The last sign of life of the whole.
+    pub(super) moved: Option<Time>,
 }
 
 impl Life {
@@ -146,6 +150,7 @@ impl Life {
             excused: 0,
             window: VecDeque::new(),
             waited: Duration::ZERO,
+            pending_for: Duration::ZERO,
             awaited_at: None,
         }
     }
@@ -158,6 +163,11 @@ impl Life {
             self.waited = Duration::ZERO;
         } else if sample.pending > 0 && before.0.pending > 0 {
             self.waited += now.since(before.1);
+        }
+        if bearing.doubt || rested || before.1 < bearing.moved.unwrap_or_default() {
+            self.pending_for = Duration::ZERO;
+        } else if sample.pending > 0 && before.0.pending > 0 {
+            self.pending_for += now.since(before.1);
         }
         if sample.pending > 0 {
             self.awaited_at = Some(now);
@@ -280,6 +290,18 @@ impl Passive {
             }
         }
         self.step(now, plan, doors);
+    }
+
+    /// The one that has had somebody wait for longest while the whole is silent, if another stands ready to take work:
+    /// open, not ejected, and nobody has waited there for as long as makes a hang.
+    pub(super) fn hangs_alone(&self, doors: &[Door], bearing: &Bearing) -> Option<usize> {
+        let all = || self.lives.iter().enumerate();
+        let is_ready = |(index, life): (usize, &Life)| {
+            let is_out = matches!(life.trust, Trust::Ejected { .. });
+            is_open(doors, index) && !is_out && life.seen.is_some() && life.pending_for < bearing.stall_after
+        };
+        let (longest, _) = all().max_by_key(|(_, life)| life.pending_for)?;
+        all().filter(|(index, _)| *index != longest).any(is_ready).then_some(longest)
     }
 
     fn judge(&mut self, now: Time, plan: &PassivePlan, index: usize, doors: &[Door], bearing: &Bearing) {

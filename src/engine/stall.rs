@@ -4,6 +4,10 @@
 //! CPU time of its processes, the golden request. A verdict needs every kind that is configured to agree.
 //! It refuses to take slowness, idleness, an overload's remains or a missing page for a hang; what keeps it
 //! from a verdict it says.
+//!
+//! Whose bytes count: any request's, and where a counter is named, silence is also counted as if no question (a safe
+//! method) and no refusal that took less than [`ASIDE_MAX`](crate::limits::ASIDE_MAX) had ever been sent, for a
+//! server's front answers those with its engine hung; whatever else moves moves the counter too, and that contradicts.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -25,6 +29,8 @@ pub(super) struct Stall {
     /// The counter's last reading, and when a movement of it was last seen.
     counter: Option<(Time, f64)>,
     counter_moved: Option<Time>,
+    /// The same, with only the bytes of work to explain a movement.
+    counter_moved_by_work: Option<Time>,
     /// It has been seen to move by work that nobody waited for.
     counter_vouches: bool,
     cpu: Option<(Time, Duration)>,
@@ -54,6 +60,8 @@ enum Page {
 #[derive(Clone, Debug)]
 struct Condemned {
     at: Time,
+    /// Work was silent for too long, so that only work is a sign of life.
+    of_work: bool,
     reason: String,
 }
 
@@ -91,40 +99,83 @@ pub(super) struct Judged {
     pub(super) look: bool,
 }
 
+/// One way to count silence.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// Since when somebody waits.
+    pending: Option<Time>,
+    /// The last sign of life.
+    moved: Time,
+}
+
+/// Both ways.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    /// By every request.
+    all: Clock,
+    /// By work alone: where a counter would tell of whatever else the server does.
+    work: Option<Clock>,
+}
+
 impl Stall {
-    /// Judges at `now`. Call it with each sample and each reading.
-    pub(super) fn judge(&mut self, now: Time, plan: &ProgressPlan, flow: &Flow, golden: Golden) -> Judged {
+    /// Judges at `now`. Call it with each sample. `alone`: the upstream that hangs while another stands ready.
+    pub(super) fn judge(
+        &mut self,
+        now: Time,
+        plan: &ProgressPlan,
+        flow: &Flow,
+        golden: Golden,
+        alone: Option<&str>,
+    ) -> Judged {
         let born = *self.born.get_or_insert(now);
-        // None comes before any time.
-        let moved = flow.latest().last_byte.max(self.counter_moved).max(self.cpu_moved).max(golden.answered_at);
-        let moved = moved.unwrap_or_default();
-        if let Some(judged) = self.still_condemned(now, moved, flow) {
+        let clocks = self.clocks(plan, flow, golden);
+        if let Some(judged) = self.still_condemned(now, clocks, flow) {
             return judged;
         }
-        // A golden request of ours is work like any other where a second witness can agree.
-        let ours = golden.unanswered_since.filter(|_| plan.has_witness());
-        let Some(pending) = earliest([flow.pending_since(), ours]) else {
+        let work = clocks.work.and_then(|work| self.silence(now, born, work, flow));
+        let Some(since) = earliest([self.silence(now, born, clocks.all, flow), work]) else {
             self.silent_since = None;
             return judged(Class::Idle, "nothing is pending: silence says nothing");
         };
         let stall_after = plan.stall_after.max(flow.latest().patience);
-        let since = [pending, moved, flow.lent_until(), flow.sighted_since(), born].into_iter().max().unwrap_or(now);
-        let since = if self.sees_the_backlog(since) { since } else { since.max(flow.busy_until()) };
         self.silent_since = (since < now).then_some(since);
         let silent = now.since(since);
         if silent < stall_after {
             let look = self.wants_look(now, since, plan, stall_after);
-            return Judged { look, ..self.not_yet(now, moved, flow, stall_after) };
+            return Judged { look, ..self.not_yet(now, clocks.all.moved, since, flow, stall_after) };
         }
-        let objections = self.objections(since, since + stall_after, plan, golden);
+        let mut objections = self.objections(since, since + stall_after, plan, golden);
+        objections.extend(alone.map(|address| format!("{address} hangs alone: another upstream stands ready")));
         if objections.is_empty() {
             let reason = self.sentence(now, since, plan, flow, golden);
-            self.condemned = Some(Condemned { at: now, reason: reason.clone() });
+            let of_work = work.is_some_and(|since| stall_after <= now.since(since));
+            self.condemned = Some(Condemned { at: now, of_work, reason: reason.clone() });
             return Judged { class: Class::Stalled, reason: reason.into(), look: false };
         }
         let look = self.wants_look(now, since, plan, stall_after);
         let reason = format!("silent for {} with work pending, but {}", span(silent), objections.join(" and "));
         Judged { class: Class::Withheld, reason: reason.into(), look }
+    }
+
+    fn clocks(&self, plan: &ProgressPlan, flow: &Flow, golden: Golden) -> Clocks {
+        // A golden request of ours is work like any other where a second witness can agree.
+        let ours = golden.unanswered_since.filter(|_| plan.has_witness());
+        let clock = |pending, byte: Option<Time>, counter| {
+            // None comes before any time.
+            let moved = byte.max(counter).max(self.cpu_moved).max(golden.answered_at);
+            Clock { pending: earliest([pending, ours]), moved: moved.unwrap_or_default() }
+        };
+        let traffic = flow.latest();
+        let work = || clock(flow.work_pending_since(), traffic.work_byte, self.counter_moved_by_work);
+        let all = clock(flow.pending_since(), traffic.last_byte, self.counter_moved);
+        Clocks { all, work: plan.counter.is_some().then(work) }
+    }
+
+    /// Since when there is silence that nothing excuses; none with nothing pending.
+    fn silence(&self, now: Time, born: Time, clock: Clock, flow: &Flow) -> Option<Time> {
+        let since = [clock.pending?, clock.moved, flow.lent_until(), flow.sighted_since(), born];
+        let since = since.into_iter().max().unwrap_or(now);
+        Some(if self.sees_the_backlog(since) { since } else { since.max(flow.busy_until()) })
     }
 
     /// Whether the counter would show work that clients gave up on, so that its standing still since `since` says that
@@ -136,11 +187,12 @@ impl Stall {
 
     /// A verdict stands until something moves: that its clients have left does not mend the server. With
     /// nobody asking for long enough it is tried again.
-    fn still_condemned(&mut self, now: Time, moved: Time, flow: &Flow) -> Option<Judged> {
+    fn still_condemned(&mut self, now: Time, clocks: Clocks, flow: &Flow) -> Option<Judged> {
         let condemned = self.condemned.as_ref()?;
-        let at = condemned.at;
-        let tried_again =
-            flow.idle_since().is_some_and(|idle| STALL_HOLD <= now.since(idle.max(at))) || at < flow.sighted_since();
+        let (at, of_work) = (condemned.at, condemned.of_work);
+        let moved = if of_work { clocks.work.map_or(now, |work| work.moved) } else { clocks.all.moved };
+        let idle = if of_work { flow.work_idle_since() } else { flow.idle_since() };
+        let tried_again = idle.is_some_and(|idle| STALL_HOLD <= now.since(idle.max(at))) || at < flow.sighted_since();
         if at < moved || tried_again {
             self.condemned = None;
             self.born = Some(now);
@@ -149,7 +201,8 @@ impl Stall {
         Some(Judged { class: Class::Stalled, reason: condemned.reason.clone().into(), look: false })
     }
 
-    fn not_yet(&self, now: Time, moved: Time, flow: &Flow, stall_after: Duration) -> Judged {
+    /// `moved`: the last sign of life of any kind; `since`: the beginning of the silence that is counted.
+    fn not_yet(&self, now: Time, moved: Time, since: Time, flow: &Flow, stall_after: Duration) -> Judged {
         let traffic = flow.latest();
         if now < flow.busy_until() && moved + STALL_LOOK < now {
             let left = span(flow.busy_until().since(now));
@@ -166,6 +219,12 @@ impl Stall {
             let silent = span(quietest);
             let of = traffic.in_flight;
             return judged(Class::Stuck, format!("one of {of} requests is silent for {silent} while others move"));
+        }
+        if now.since(moved) < STALL_LOOK * 2 && STALL_LOOK * 2 <= now.since(since) {
+            return judged(
+                Class::Silent,
+                format!("{} pending, and only questions or refusals answered until now", requests(traffic.in_flight)),
+            );
         }
         if now.since(moved) < STALL_LOOK * 2 {
             return judged(Class::Moving, "moving");
@@ -268,11 +327,14 @@ impl Stall {
         }
         // What moved it may be the very work whose bytes were the last: then silence began with those. Less is a
         // new beginning: nothing is known from before it.
-        let byte = flow.latest().last_byte.unwrap_or_default();
-        let explained = last < value && before < byte + lag && byte <= at;
-        self.counter_vouches |= last < value && !explained && flow.abandoned() > 0;
-        let moved = if explained { byte.max(Time::ZERO + at.since(Time::ZERO + STALL_LOOK * 2)) } else { at };
-        self.counter_moved = self.counter_moved.max(Some(moved));
+        let explained = |byte: Time| last < value && before < byte + lag && byte <= at;
+        let moved = |byte| {
+            if explained(byte) { byte.max(Time::ZERO + at.since(Time::ZERO + STALL_LOOK * 2)) } else { at }
+        };
+        let [byte, work_byte] = [flow.latest().last_byte, flow.latest().work_byte].map(Option::unwrap_or_default);
+        self.counter_vouches |= last < value && !explained(byte) && flow.abandoned() > 0;
+        self.counter_moved = self.counter_moved.max(Some(moved(byte)));
+        self.counter_moved_by_work = self.counter_moved_by_work.max(Some(moved(work_byte)));
     }
 
     fn take_cpu(&mut self, at: Time, used: Duration) {
@@ -303,6 +365,9 @@ impl Stall {
             0 => write!(text, " to the golden request"),
             count => write!(text, " with {} pending", requests(count)),
         };
+        if traffic.last_byte.is_some_and(|last| since < last) {
+            text.push_str(", but for questions and refusals that its front answers by itself");
+        }
         if let Some(last) = traffic.last_byte.filter(|last| *last < since && flow.busy_until() == since) {
             let _ = write!(text, " beyond the work that clients gave up on (last byte {} ago)", span(now.since(last)));
         }

@@ -378,7 +378,7 @@ fn reading_of(words: &str) -> Result<Reading, String> {
     }
 }
 
-fn traffic_words(sample: &Traffic) -> [String; 16] {
+fn traffic_words(sample: &Traffic) -> [String; 18] {
     [
         sample.in_flight.to_string(),
         optional(sample.oldest_begun, time_word),
@@ -396,14 +396,19 @@ fn traffic_words(sample: &Traffic) -> [String; 16] {
         sample.failed.to_string(),
         optional(sample.last_beat, time_word),
         optional(sample.queue_since, time_word),
+        optional(sample.work_begun, time_word),
+        optional(sample.work_byte, time_word),
     ]
 }
 
 fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
-    // A recording of an earlier version does not tell the last.
-    let (words, queue_since) = match words {
-        [words @ .., since] if words.len() == 15 => (words, optional_of(since, time_of)?),
-        words => (words, None),
+    // Recordings of earlier versions do not tell the last one, or the last three.
+    let (words, [queue_since, work_begun, work_byte]) = match words {
+        [words @ .., since, begun, byte] if words.len() == 15 => {
+            (words, [optional_of(since, time_of)?, optional_of(begun, time_of)?, optional_of(byte, time_of)?])
+        }
+        [words @ .., since] if words.len() == 15 => (words, [optional_of(since, time_of)?, None, None]),
+        words => (words, [None; 3]),
     };
     let &[
         in_flight,
@@ -442,6 +447,8 @@ fn traffic_of(words: &[&str]) -> Result<Traffic, String> {
         failed: number(failed)?,
         last_beat: optional_of(beat, time_of)?,
         queue_since,
+        work_begun,
+        work_byte,
     })
 }
 

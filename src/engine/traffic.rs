@@ -20,6 +20,11 @@ pub struct Traffic {
     pub quietest_since: Option<Time>,
     /// When the model server last sent anything that counts, on any request.
     pub last_byte: Option<Time>,
+    /// When the oldest of those in flight began that ask for work: not by a safe method (`GET`, `HEAD`, `OPTIONS`).
+    pub work_begun: Option<Time>,
+    /// When the model server last sent anything that counts on a request that was work: neither asked by a safe method
+    /// nor refused, or in flight for longer than [`ASIDE_MAX`](crate::limits::ASIDE_MAX).
+    pub work_byte: Option<Time>,
     /// Requests that ended by the client's leaving or by a timeout of ours, ever.
     pub abandoned: u64,
     /// How long those had waited, all together.
@@ -66,16 +71,21 @@ pub(super) struct Flow {
     told_at: Option<Time>,
     backlog: Backlog,
     idle_since: Option<Time>,
+    /// Since when nobody has asked for work that is pending.
+    work_idle_since: Option<Time>,
     last_success: Option<Time>,
     queued_since: Option<Time>,
     shed_at: Option<Time>,
     /// Since when the samples can be believed.
     sighted_since: Time,
+    /// A counter tells of work.
+    counted: bool,
 }
 
 impl Flow {
-    /// Takes a sample. `starved`: the process itself did not get to run.
-    pub(super) fn told(&mut self, now: Time, sample: Traffic, starved: bool) {
+    /// Takes a sample. `starved`: the process itself did not get to run. `counted`: a counter tells of work, so that
+    /// only the bytes of work settle a debt.
+    pub(super) fn told(&mut self, now: Time, sample: Traffic, starved: bool, counted: bool) {
         let before = std::mem::replace(&mut self.latest, sample);
         let told_before = self.told_at.replace(now);
         let first = told_before.is_none();
@@ -89,7 +99,10 @@ impl Flow {
             self.shed_at = Some(now);
         }
         self.queued_since = (sample.queued > 0).then(|| self.queued_since.unwrap_or(now));
-        self.backlog.told(now, &sample, (!first).then_some(&before));
+        self.work_idle_since = sample.work_begun.is_none().then(|| self.work_idle_since.unwrap_or(now));
+        self.counted = counted;
+        let lives = !first && self.life_in(&before) < self.life();
+        self.backlog.told(now, &sample, (!first).then_some(&before), lives);
         self.rest(now, told_before);
     }
 
@@ -122,6 +135,15 @@ impl Flow {
         }
     }
 
+    /// When the model server last moved: a byte of work where a counter tells of it, of anything else.
+    pub(super) fn life(&self) -> Option<Time> {
+        self.life_in(&self.latest)
+    }
+
+    fn life_in(&self, sample: &Traffic) -> Option<Time> {
+        sample.work_byte.filter(|_| self.counted).or(sample.last_byte)
+    }
+
     pub(super) const fn latest(&self) -> &Traffic {
         &self.latest
     }
@@ -132,6 +154,17 @@ impl Flow {
             return None;
         }
         earliest([self.latest.oldest_begun, self.backlog.owed_since()])
+    }
+
+    /// The same of those that ask for work.
+    pub(super) fn work_pending_since(&self) -> Option<Time> {
+        let begun = self.latest.work_begun?;
+        Some(self.backlog.owed_since().map_or(begun, |owed| owed.min(begun)))
+    }
+
+    /// Since when no request for work is pending; none while one is.
+    pub(super) const fn work_idle_since(&self) -> Option<Time> {
+        self.work_idle_since
     }
 
     /// Since when nothing is pending; none while something is.
@@ -186,9 +219,9 @@ mod tests {
     fn a_worker_that_does_not_turn_makes_blind() {
         let mut flow = Flow::default();
         let silent = Traffic { in_flight: 1, last_beat: Some(Time::from_secs(10)), ..Traffic::default() };
-        flow.told(Time::from_secs(11), silent, false);
+        flow.told(Time::from_secs(11), silent, false, false);
         assert_eq!(flow.blindness(Time::from_secs(11), false), None);
-        flow.told(Time::from_secs(13), silent, false);
+        flow.told(Time::from_secs(13), silent, false, false);
         assert!(flow.blindness(Time::from_secs(13), false).is_some());
         assert_eq!(flow.sighted_since(), Time::from_secs(13));
     }

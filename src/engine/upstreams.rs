@@ -35,7 +35,15 @@ impl Engine {
             doubt: self.doubt.since().is_some() || is_blind,
             excused: self.now < flow.busy_until(),
             stall_after: stall_after.max(flow.latest().patience),
+            moved: flow.life(),
         }
+    }
+
+    /// The address that hangs while another stands ready for the work: then the whole does not.
+    pub(super) fn hangs_alone(&self) -> Option<&str> {
+        self.passive_plan()?;
+        let index = self.passive.hangs_alone(&self.doors(), &self.bearing())?;
+        Some(&self.plan.backends[index].address)
     }
 
     pub(super) fn step_upstreams(&mut self) {

@@ -155,14 +155,16 @@ impl Counters {
         let mut all = Traffic::default();
         let earlier = |a: Option<Time>, b: Option<Time>| a.into_iter().chain(b).min();
         for worker in &self.workers {
-            let overview = worker.flights.overview();
+            let overview = worker.flights.overview(now);
             worker.flights.add_abandoned(&mut all);
             all.pace = all.pace.max(worker.pace.largest(now));
             all.patience = all.patience.max(overview.patience);
-            all.queue_since = earlier(all.queue_since, worker.line.overview().oldest_begun);
+            all.queue_since = earlier(all.queue_since, worker.line.overview(now).oldest_begun);
             all.in_flight += worker.in_flight.load(Relaxed).saturating_sub(worker.flights.tunnels());
             all.oldest_begun = earlier(all.oldest_begun, overview.oldest_begun);
             all.quietest_since = earlier(all.quietest_since, overview.quietest_since);
+            all.work_begun = earlier(all.work_begun, overview.work_begun);
+            all.work_byte = all.work_byte.max(overview.work_byte);
             all.succeeded += worker.succeeded.load(Relaxed);
             all.failed += worker.failed.load(Relaxed);
             all.last_beat = earlier(all.last_beat, some_time(worker.beat_at.load(Relaxed)));
@@ -231,9 +233,10 @@ impl WorkerCounters {
         self.flights.begin(now, patience)
     }
 
-    pub(super) fn end(&self, flight: Flight) {
+    /// It ended at `now`.
+    pub(super) fn end(&self, flight: Flight, now: Time) {
         add(&self.in_flight, u64::MAX);
-        self.flights.end(flight);
+        self.flights.end(flight, now);
     }
 
     pub(super) const fn flights(&self) -> &Flights {
@@ -530,8 +533,8 @@ mod tests {
             worker.refuse(Reason::NotReady);
         }
         let flight = counters.worker(1).begin(now, Duration::ZERO);
-        counters.worker(1).end(flight);
-        counters.worker(1).end(flight);
+        counters.worker(1).end(flight, now);
+        counters.worker(1).end(flight, now);
         let page = page(counters);
         for line in [
             "probegate_requests_total{code=\"200\",reason=\"upstream\"} 2",
@@ -562,9 +565,9 @@ mod tests {
         let short = other.begin(now, Duration::ZERO);
         assert_eq!(counters.traffic().patience, Duration::from_secs(900));
         counters.worker(0).flights().abandon(now + Duration::from_secs(2), now, 2, Duration::from_secs(900));
-        counters.worker(0).end(batch);
+        counters.worker(0).end(batch, now);
         other.flights().abandon(now + Duration::from_secs(3), now, 3, Duration::ZERO);
-        other.end(short);
+        other.end(short, now);
         let told = counters.traffic();
         assert_eq!((told.patience, told.in_flight), (Duration::ZERO, 0));
         assert_eq!((told.abandoned, told.abandoned_wait, told.abandoned_sharing), (2, Duration::from_secs(5), 5));

@@ -2,12 +2,16 @@
 //!
 //! Written by the worker whose requests they are, without a lock; read by whoever samples. A request beyond
 //! the last place is counted like any other and only has no place of its own.
+//!
+//! It also tells apart whose bytes may be no work: those of a question (a safe method) and of a refusal. A server's
+//! front gives both by itself, so they count as work only if they took longer than [`ASIDE_MAX`].
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::durations::add;
 use crate::engine::{Time, Traffic};
+use crate::limits::ASIDE_MAX;
 
 /// Requests in flight of one worker whose silence is watched one by one.
 pub(super) const FLIGHT_PLACES: usize = 2048;
@@ -31,6 +35,8 @@ pub(super) struct Flights {
     abandoned_sharing: AtomicU64,
     /// Until when those on routes with a patience of their own may keep the model server silent.
     lent_until_ns: AtomicU64,
+    /// When the model server last sent something that was work, of requests without a place or ended; 0 if never.
+    work_byte_ns: AtomicU64,
 }
 
 #[derive(Default)]
@@ -41,6 +47,10 @@ struct Place {
     last: AtomicU64,
     /// How long its route lets the model server be silent; 0: as long as any.
     patience_ns: AtomicU64,
+    /// It asks the model server for no work.
+    asks: AtomicBool,
+    /// Its answer is no good one.
+    refused: AtomicBool,
 }
 
 /// A request's place, if it got one.
@@ -62,6 +72,10 @@ pub(super) struct Overview {
     pub(super) quietest_since: Option<Time>,
     /// The longest that a route allows.
     pub(super) patience: Duration,
+    /// When the oldest of those that ask for work began.
+    pub(super) work_begun: Option<Time>,
+    /// When the model server last sent something that was work.
+    pub(super) work_byte: Option<Time>,
 }
 
 impl Flights {
@@ -76,6 +90,7 @@ impl Flights {
             abandoned_wait_ns: AtomicU64::new(0),
             abandoned_sharing: AtomicU64::new(0),
             lent_until_ns: AtomicU64::new(0),
+            work_byte_ns: AtomicU64::new(0),
         }
     }
 
@@ -88,9 +103,12 @@ impl Flights {
             self.next.store((start + LOOKS) % places, Relaxed);
             return Flight(None);
         };
-        self.places[at].last.store(0, Relaxed);
-        self.places[at].patience_ns.store(nanos(patience), Relaxed);
-        self.places[at].begun.store(now.as_nanos().max(1), Relaxed);
+        let place = &self.places[at];
+        place.last.store(0, Relaxed);
+        place.patience_ns.store(nanos(patience), Relaxed);
+        place.asks.store(false, Relaxed);
+        place.refused.store(false, Relaxed);
+        place.begun.store(now.as_nanos().max(1), Relaxed);
         self.used.store(self.used.load(Relaxed).max(at + 1), Relaxed);
         // Low places are taken again first, so that few are looked at when sampled.
         self.next.store(if at + 1 < self.used.load(Relaxed) { at + 1 } else { 0 }, Relaxed);
@@ -99,8 +117,31 @@ impl Flights {
 
     /// The model server sent something that counts.
     pub(super) fn moved(&self, flight: Flight, now: Time) {
+        let place = flight.0.map(|at| &self.places[at]);
+        if let Some(place) = place {
+            place.last.store(now.as_nanos(), Relaxed);
+        }
+        if place.is_none_or(|place| !place.is_aside()) {
+            self.worked(now);
+        }
+    }
+
+    /// The model server did some work.
+    pub(super) fn worked(&self, now: Time) {
+        self.work_byte_ns.store(self.work_byte_ns.load(Relaxed).max(now.as_nanos()), Relaxed);
+    }
+
+    /// It is a question, by its method: the server's front may answer it alone.
+    pub(super) fn asks(&self, flight: Flight) {
         if let Flight(Some(at)) = flight {
-            self.places[at].last.store(now.as_nanos(), Relaxed);
+            self.places[at].asks.store(true, Relaxed);
+        }
+    }
+
+    /// Its answer is no good one.
+    pub(super) fn refused(&self, flight: Flight) {
+        if let Flight(Some(at)) = flight {
+            self.places[at].refused.store(true, Relaxed);
         }
     }
 
@@ -114,15 +155,21 @@ impl Flights {
         Standing { line: self, flight: self.begin(now, Duration::ZERO) }
     }
 
-    pub(super) fn end(&self, flight: Flight) {
+    /// It ended at `now`.
+    pub(super) fn end(&self, flight: Flight, now: Time) {
         if let Flight(Some(at)) = flight {
-            self.places[at].begun.store(0, Relaxed);
+            self.places[at].long_work(now).into_iter().for_each(|at| self.worked(at));
+            self.free(flight);
         }
+    }
+
+    fn free(&self, Flight(at): Flight) {
+        at.into_iter().for_each(|at| self.places[at].begun.store(0, Relaxed));
     }
 
     /// It is a tunnel from now on, and has no place any more.
     pub(super) fn becomes_tunnel(&self, flight: &mut Flight) {
-        self.end(*flight);
+        self.free(*flight);
         *flight = Flight(None);
         add(&self.tunnels, 1);
     }
@@ -156,10 +203,15 @@ impl Flights {
         to.lent_until = to.lent_until.max(lent);
     }
 
-    pub(super) fn overview(&self) -> Overview {
-        let mut all = Overview::default();
+    pub(super) fn overview(&self, now: Time) -> Overview {
+        let work_byte = Some(self.work_byte_ns.load(Relaxed)).filter(|at| *at > 0).map(Time::from_nanos);
+        let mut all = Overview { work_byte, ..Overview::default() };
         for place in self.taken() {
             let Some(flight) = place.in_flight() else { continue };
+            all.work_byte = all.work_byte.max(place.long_work(now));
+            if !place.asks.load(Relaxed) {
+                all.work_begun = Some(all.work_begun.map_or(flight.begun, |oldest| oldest.min(flight.begun)));
+            }
             let quiet = flight.last_byte.unwrap_or(flight.begun);
             all.patience = all.patience.max(Duration::from_nanos(place.patience_ns.load(Relaxed)));
             all.oldest_begun = Some(all.oldest_begun.map_or(flight.begun, |oldest| oldest.min(flight.begun)));
@@ -186,7 +238,7 @@ pub(super) struct Standing<'a> {
 
 impl Drop for Standing<'_> {
     fn drop(&mut self) {
-        self.line.end(self.flight);
+        self.line.free(self.flight);
     }
 }
 
@@ -195,6 +247,15 @@ impl Place {
         let begun = Some(self.begun.load(Relaxed)).filter(|begun| *begun > 0)?;
         let last = Some(self.last.load(Relaxed)).filter(|last| *last > 0).map(Time::from_nanos);
         Some(InFlight { begun: Time::from_nanos(begun), last_byte: last })
+    }
+
+    fn is_aside(&self) -> bool {
+        self.asks.load(Relaxed) || self.refused.load(Relaxed)
+    }
+
+    /// Its last byte, if it has been in flight for so long that it is work whatever it asks.
+    fn long_work(&self, now: Time) -> Option<Time> {
+        self.in_flight().filter(|flight| ASIDE_MAX <= now.since(flight.begun))?.last_byte
     }
 }
 
@@ -214,13 +275,13 @@ mod tests {
         let first = flights.begin(Time::from_secs(10), Duration::ZERO);
         let second = flights.begin(Time::from_secs(20), Duration::ZERO);
         flights.moved(first, Time::from_secs(30));
-        let overview = flights.overview();
+        let overview = flights.overview(Time::from_secs(40));
         assert_eq!(overview.oldest_begun, Some(Time::from_secs(10)));
         assert_eq!(overview.quietest_since, Some(Time::from_secs(20)));
-        flights.end(first);
-        assert_eq!(flights.overview().oldest_begun, Some(Time::from_secs(20)));
-        flights.end(second);
-        assert_eq!(flights.overview().oldest_begun, None);
+        flights.end(first, Time::from_secs(40));
+        assert_eq!(flights.overview(Time::from_secs(40)).oldest_begun, Some(Time::from_secs(20)));
+        flights.end(second, Time::from_secs(40));
+        assert_eq!(flights.overview(Time::from_secs(40)).oldest_begun, None);
     }
 
     #[test]
@@ -229,12 +290,52 @@ mod tests {
         for turn in 0..10_000 {
             let flight = flights.begin(Time::from_secs(turn + 1), Duration::ZERO);
             assert!(flight.0.is_some());
-            flights.end(flight);
+            flights.end(flight, Time::from_secs(40));
         }
         assert!(flights.used.load(Relaxed) <= 2);
         let all: Vec<Flight> = (0..PLACES * 2).map(|_| flights.begin(Time::from_secs(1), Duration::ZERO)).collect();
         assert!(all.iter().filter(|flight| flight.0.is_some()).count() > PLACES / 2);
-        all.into_iter().for_each(|flight| flights.end(flight));
+        all.into_iter().for_each(|flight| flights.end(flight, Time::from_secs(40)));
         assert_eq!(flights.in_flight().count(), 0);
+    }
+
+    #[test]
+    fn short_questions_and_refusals_are_no_work_and_long_ones_are() {
+        let flights = Flights::new(PLACES);
+        let at = |ms: u64| Time::from_secs(10) + Duration::from_millis(ms);
+        let seen = |ms| {
+            let all = flights.overview(at(ms));
+            (all.work_begun, all.work_byte)
+        };
+        let question = flights.begin(at(0), Duration::ZERO);
+        flights.asks(question);
+        let refused = flights.begin(at(100), Duration::ZERO);
+        flights.refused(refused);
+        flights.moved(question, at(200));
+        flights.moved(refused, at(300));
+        assert_eq!(seen(400), (Some(at(100)), None), "work is asked for, and none is seen");
+        flights.end(refused, at(400));
+        assert_eq!(seen(999), (None, None));
+        assert_eq!(seen(1000), (None, Some(at(200))), "it takes too long for a front alone");
+        flights.end(question, at(1500));
+        assert_eq!(seen(1500), (None, Some(at(200))));
+        let work = flights.begin(at(1600), Duration::ZERO);
+        flights.moved(work, at(1601));
+        assert_eq!(seen(1602), (Some(at(1600)), Some(at(1601))));
+        flights.end(work, at(1603));
+        let next = flights.begin(at(1700), Duration::ZERO);
+        assert_eq!(seen(1700).0, Some(at(1700)), "a place forgets what had it before");
+        flights.end(next, at(1701));
+        assert_eq!(seen(1800), (None, Some(at(1601))));
+    }
+
+    #[test]
+    fn bytes_of_a_request_without_a_place_are_work() {
+        let flights = Flights::new(1);
+        let _first = flights.begin(Time::from_secs(1), Duration::ZERO);
+        let second = flights.begin(Time::from_secs(2), Duration::ZERO);
+        flights.asks(second);
+        flights.moved(second, Time::from_secs(3));
+        assert_eq!(flights.overview(Time::from_secs(3)).work_byte, Some(Time::from_secs(3)));
     }
 }

@@ -127,6 +127,14 @@ impl Ticket {
         self
     }
 
+    /// Tells whether its method is a safe one: then it asks the model server for no work.
+    pub(super) fn by_method(self, is_safe: bool) -> Self {
+        if is_safe {
+            self.conn.worker.counters().flights().asks(self.flight);
+        }
+        self
+    }
+
     /// What becomes of it is noted here too.
     pub(super) fn recorded(mut self, recording: Option<Recording>) -> Self {
         self.recording = recording;
@@ -148,6 +156,9 @@ impl Ticket {
         let now = self.conn.worker.now();
         self.answered = Some(now);
         let counters = self.conn.worker.counters();
+        if verdict != Verdict::Good {
+            counters.flights().refused(self.flight);
+        }
         if !follows.is_promised() {
             counters.progress(now);
             counters.flights().moved(self.flight, now);
@@ -259,7 +270,7 @@ impl Drop for Ticket {
         if self.tunnel {
             worker.counters().flights().tunnel_ends();
         }
-        worker.counters().end(self.flight);
+        worker.counters().end(self.flight, ended);
         self.conn.leave(ended);
     }
 }

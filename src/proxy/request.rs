@@ -50,7 +50,8 @@ pub(super) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
         },
     };
     let origin = Origin::of(conn.peer.ip(), &request);
-    let ticket = Ticket::new(&conn, began, place, limits.patience).asked_by(origin).recorded(recording);
+    let ticket = Ticket::new(&conn, began, place, limits.patience).asked_by(origin);
+    let ticket = ticket.by_method(request.method().is_safe()).recorded(recording);
     let hop = hop_of(limits.protocol, &request);
     let tunnel = match headers::prepare_request(&mut request, conn.client(), limits.forwarded_headers, hop) {
         Ok(tunnel) => tunnel,

@@ -49,7 +49,9 @@ where
         access::received(worker, record, count);
     };
     let sent = |count| {
-        worker.counters().progress(worker.now());
+        let now = worker.now();
+        worker.counters().progress(now);
+        worker.counters().flights().worked(now);
         worker.counters().sent(count);
         access::sent(worker, record, count);
     };

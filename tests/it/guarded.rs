@@ -113,6 +113,33 @@ fn a_vllm_whose_engine_hangs_behind_a_good_health_is_condemned_by_its_frozen_cou
 }
 
 #[test]
+fn a_vllm_whose_engine_hangs_is_condemned_though_its_front_goes_on_answering_questions_through_the_proxy() {
+    let vllm = Guarded::start("vllm");
+    let main = vllm.addresses[0];
+    let sidecar = Sidecar::start(&format!(
+        "[upstream]\naddress = \"{main}\"\npreset = \"vllm\"\nmodels = [\"tiny\"]\n\
+         [checks.progress]\nprogress = {{ stall_after = \"2s\", counter = \"vllm:iteration_tokens_total_count\" }}\n"
+    ));
+    sidecar.until("/ready", 200);
+    until("the counter is read", || sidecar.check("progress")["last"].is_object().then_some(()));
+
+    vllm.becomes("hung");
+    let mut client = Line::open(sidecar.traffic()).unwrap();
+    client.send("POST /v1/completions HTTP/1.1\r\nHost: model\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    until("the hang behind the answers is found", || {
+        assert_eq!(wire::get(sidecar.traffic(), "/v1/models").status, 200);
+        (sidecar.probe("/health").status == 503).then_some(())
+    });
+    let why = sidecar.probe("/health?verbose").body;
+    assert!(why.contains("but for questions and refusals that its front answers by itself"), "{why}");
+    // Whoever goes on asking does not mend it.
+    for _ in 0..20 {
+        assert_eq!(wire::get(sidecar.traffic(), "/v1/models").status, 200);
+        assert_eq!(sidecar.probe("/health").status, 503);
+    }
+}
+
+#[test]
 fn one_input_that_never_ends_well_is_no_verdict_and_a_second_one_is() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();

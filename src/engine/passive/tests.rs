@@ -9,7 +9,7 @@ use crate::engine::Failure;
 const OPEN: [Door; 3] = [Door::Open; 3];
 
 const fn bearing(doubt: bool, excused: bool) -> Bearing {
-    Bearing { doubt, excused, stall_after: Duration::from_secs(5) }
+    Bearing { doubt, excused, stall_after: Duration::from_secs(5), moved: None }
 }
 
 fn plan() -> PassivePlan {

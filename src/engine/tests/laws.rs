@@ -289,6 +289,8 @@ impl Run {
                     failed: count,
                     last_beat: Some(self.now),
                     queue_since: None,
+                    work_begun: (pending > 1).then_some(since),
+                    work_byte: (pending % 2 == 0).then_some(since),
                 }));
             }
             Op::Throttled(on) => self.input(Input::Throttled { on }),

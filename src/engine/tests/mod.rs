@@ -1,11 +1,13 @@
 //! The engine in a world of its own: virtual time, scripted checks, no runtime.
 
+mod addresses;
 mod behaviour;
 mod instance;
 mod lateness;
 mod laws;
 mod model;
 mod overload;
+mod questions;
 mod stall;
 
 use std::collections::BTreeMap;

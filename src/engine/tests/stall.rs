@@ -62,10 +62,12 @@ impl Scene {
         self.traffic.in_flight += 1;
         self.traffic.oldest_begun.get_or_insert(self.world.now);
         self.traffic.quietest_since.get_or_insert(self.world.now);
+        self.traffic.work_begun = self.traffic.oldest_begun;
     }
 
-    fn byte(&mut self) {
+    pub(super) fn byte(&mut self) {
         self.traffic.last_byte = Some(self.world.now);
+        self.traffic.work_byte = Some(self.world.now);
         self.traffic.quietest_since = (self.traffic.in_flight > 0).then_some(self.world.now);
     }
 
@@ -76,14 +78,15 @@ impl Scene {
         self.leave();
     }
 
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.traffic.in_flight = 0;
         self.traffic.oldest_begun = None;
+        self.traffic.work_begun = None;
         self.traffic.quietest_since = None;
     }
 
     /// The counter as the page shows it; `None`: the page is silent.
-    fn page(&mut self, value: impl Fn(Time) -> Option<f64> + 'static) {
+    pub(super) fn page(&mut self, value: impl Fn(Time) -> Option<f64> + 'static) {
         self.world.script(
             "progress",
             Box::new(move |now| match value(now) {
@@ -102,7 +105,7 @@ impl Scene {
     }
 
     /// Within `stall_after` and a second after `from`, and not before `stall_after`.
-    fn assert_found_after(&mut self, from: Time) {
+    pub(super) fn assert_found_after(&mut self, from: Time) {
         let at = self.condemned_at().expect("found");
         assert!(from + STALL_AFTER <= at, "found at {at}, silent since {from}: too early");
         assert!(at <= from + STALL_AFTER + secs(1), "found at {at}, silent since {from}: too late");

@@ -117,6 +117,9 @@ impl Plane {
             oldest_begun: seen.oldest_begun,
             quietest_since: seen.quietest_since,
             last_byte: self.last_byte,
+            // All that its clients send is work.
+            work_begun: seen.oldest_begun,
+            work_byte: self.last_byte,
             abandoned: self.abandoned,
             abandoned_wait: self.abandoned_wait,
             abandoned_sharing: self.abandoned_sharing,

@@ -156,7 +156,7 @@ async fn answer<S: Wire>(conn: &Rc<Conn>, client: &mut Client<S>, mut request: R
         }
     };
     let ticket = Ticket::new(conn, began, place, limits.patience).asked_by(origin(conn, &request));
-    let mut ticket = ticket.recorded(recording);
+    let mut ticket = ticket.by_method(request.is_safe).recorded(recording);
     conn.worker.counters().received(request.received);
     access::received(&conn.worker, ticket.record(), request.received);
     match forward(conn, client, &mut request, &mut ticket, asked, limits).await {

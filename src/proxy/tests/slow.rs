@@ -153,7 +153,7 @@ impl World {
         let took = now.since(request.began);
         worker.finished(200, took, now);
         worker.judged(Verdict::Good, Origin::default(), took, request.shared_by, now);
-        worker.end(request.flight);
+        worker.end(request.flight, now);
         true
     }
 
@@ -162,7 +162,7 @@ impl World {
         let quiet = worker.flights().last(request.flight).unwrap_or(request.began);
         worker.refuse(Reason::ClientGone);
         worker.flights().abandon(now, quiet, request.shared_by, request.patience);
-        worker.end(request.flight);
+        worker.end(request.flight, now);
     }
 
     /// One sample's time. `moves`: the server works.

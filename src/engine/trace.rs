@@ -24,6 +24,7 @@ const HEADER: &str = "probegate-trace 1";
 
 /// What happened to an engine.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every event is an input, and most of those are samples")]
 pub enum Event {
     Input(Input),
     /// `handle_timeout` was called.

@@ -93,6 +93,21 @@ fn folder() -> PathBuf {
 }
 
 #[test]
+fn every_preset_is_unready_by_the_hang_that_it_condemns() {
+    let mut condemn = 0;
+    for preset in &PRESETS {
+        let text = format!("[upstream]\naddress = \"a:1\"\npreset = \"{}\"\nmodels = [\"m\"]", preset.name);
+        let config = parse(&text).expect("whole");
+        let ready = names(&config, &config.engine.ready.require);
+        for hang in names(&config, &config.engine.health.require).iter().filter(|name| *name != "alive") {
+            assert!(ready.contains(hang), "{}: {hang} is not among {ready:?}", preset.name);
+            condemn += 1;
+        }
+    }
+    assert_eq!(condemn, PRESETS.len() - 3, "all but those that condemn no hang");
+}
+
+#[test]
 fn every_preset_has_an_example_that_is_whole() {
     for preset in &PRESETS {
         let file = folder().join(format!("config/servers/{}.toml", preset.name));

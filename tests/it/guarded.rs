@@ -126,17 +126,15 @@ fn a_vllm_whose_engine_hangs_is_condemned_though_its_front_goes_on_answering_que
     vllm.becomes("hung");
     let mut client = Line::open(sidecar.traffic()).unwrap();
     client.send("POST /v1/completions HTTP/1.1\r\nHost: model\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    let mut answered = 0;
     until("the hang behind the answers is found", || {
-        assert_eq!(wire::get(sidecar.traffic(), "/v1/models").status, 200);
+        answered += u32::from(wire::get(sidecar.traffic(), "/v1/models").status == 200);
         (sidecar.probe("/health").status == 503).then_some(())
     });
     let why = sidecar.probe("/health?verbose").body;
     assert!(why.contains("but for questions and refusals that its front answers by itself"), "{why}");
-    // Whoever goes on asking does not mend it.
-    for _ in 0..20 {
-        assert_eq!(wire::get(sidecar.traffic(), "/v1/models").status, 200);
-        assert_eq!(sidecar.probe("/health").status, 503);
-    }
+    assert!(answered > 2, "its front answered all the while: {answered}");
+    assert_eq!(sidecar.probe("/ready").status, 503, "what condemns it takes it out of rotation too");
 }
 
 #[test]

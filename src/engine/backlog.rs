@@ -38,7 +38,8 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// Takes the next sample. `before`: the one before it; none for the first. `lives`: the model server has moved since.
+    /// Takes the next sample. `before`: the one before it; none for the first. `lives`: the model server has moved
+    /// since.
     pub(super) fn told(&mut self, now: Time, sample: &Traffic, before: Option<&Traffic>, lives: bool) {
         if let Some(pace) = sample.pace {
             let kept = self.pace.filter(|_| now < self.busy_until());

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::contenders::Contender;
-use crate::record::{Cell, Probed, Results};
+use crate::record::{Cell, Probed, Results, cpu_against};
 use crate::table::{figure, strangers};
 use crate::targets;
 use crate::work::Work;
@@ -16,8 +16,8 @@ pub(crate) fn render(results: &Results) -> String {
     let loads = loads(results);
     let cpu = |cell: &Cell| {
         let own = cell.closed.cpu_us?;
-        let share = results.beside(cell).and_then(|beside| beside.closed.cpu_us).filter(|us| *us > 0.0);
-        Some(share.map_or_else(|| figure(own), |beside| format!("{} ({:.2})", figure(own), own / beside)))
+        let ratio = results.beside(cell).and_then(|beside| cpu_against(&cell.closed_runs, &beside.closed_runs));
+        Some(ratio.map_or_else(|| figure(own), |ratio| format!("{} ({ratio:.2})", figure(own))))
     };
     let reference = results.reference.map_or("nothing", Contender::name);
     by_load(&mut text, results, &loads, &format!("CPU per answer, µs (× {reference})"), &cpu);

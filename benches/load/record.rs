@@ -99,6 +99,14 @@ pub(crate) struct Cell {
     pub(crate) half_runs: Vec<Run>,
 }
 
+/// CPU per answer against `other`'s: the median of the rounds, each by itself, for a slow minute of the machine is in
+/// both runs of a round. 1 is the same.
+pub(crate) fn cpu_against(own: &[Run], other: &[Run]) -> Option<f64> {
+    let ratio = |(own, other): (&Run, &Run)| Some(own.cpu_us? / other.cpu_us.filter(|us| *us > 0.0)?);
+    let ratios: Vec<f64> = own.iter().zip(other).filter_map(ratio).collect();
+    (!ratios.is_empty()).then(|| median(ratios))
+}
+
 /// A cell that could not be measured.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Skipped {
@@ -171,11 +179,14 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// What a contender adds to the backend's own 99th percentile at half load, in milliseconds.
+    /// What a contender adds to the backend's own 99th percentile at half load, in milliseconds: the median of the
+    /// rounds, each by itself.
     pub(crate) fn added_p99(&self, cell: &Cell) -> Option<f64> {
-        let direct = self.cell(Contender::Direct, cell.work, cell.connections)?.half.as_ref()?;
-        let own = cell.half.as_ref().filter(|_| cell.contender != Contender::Direct)?;
-        Some(own.latency_ms.p99 - direct.latency_ms.p99)
+        let direct = &self.cell(Contender::Direct, cell.work, cell.connections)?.half_runs;
+        let own = Some(&cell.half_runs).filter(|_| cell.contender != Contender::Direct)?;
+        let added = |(own, direct): (&Run, &Run)| own.latency_ms.p99 - direct.latency_ms.p99;
+        let added: Vec<f64> = own.iter().zip(direct).map(added).collect();
+        (!added.is_empty()).then(|| median(added))
     }
 
     /// What other processes used of the machine: the median of all runs, and the worst; 0 to 1.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::contenders::Contender;
-use crate::record::{Cell, Results, Run};
+use crate::record::{Cell, Results, Run, cpu_against};
 use crate::targets;
 use crate::work::Work;
 
@@ -90,7 +90,7 @@ pub(crate) fn cell_row(results: &Results, cell: &Cell) -> Vec<String> {
         cell.connections.to_string(),
         named(cell),
         cpu(Some(run)),
-        ratio(Some(run), beside.map(|other| &other.closed)),
+        ratio(beside.and_then(|other| cpu_against(&cell.closed_runs, &other.closed_runs))),
         format!("{:.0}", run.per_second),
         if direct { dash() } else { format!("{:.0}", run.cpu_share * 100.0) },
         format!("{:.0}", run.load_share * 100.0),
@@ -99,7 +99,7 @@ pub(crate) fn cell_row(results: &Results, cell: &Cell) -> Vec<String> {
         figure(run.latency_ms.p99),
         figure(run.latency_ms.p999),
         cpu(half),
-        ratio(half, beside.and_then(|other| other.half.as_ref())),
+        ratio(beside.and_then(|other| cpu_against(&cell.half_runs, &other.half_runs))),
         half_of(|run| run.latency_ms.p50),
         half_of(|run| run.latency_ms.p99),
         half_of(|run| run.latency_ms.p999),
@@ -171,7 +171,10 @@ pub(crate) fn heading(results: &Results) -> String {
     if let Some(reference) = results.reference {
         line(
             &mut text,
-            &format!("ratios are of CPU per answer, to {}; `half` is half of what it answered", reference.name()),
+            &format!(
+                "ratios are of CPU per answer, to {}, the median of each round's; `half` is half of what it answered",
+                reference.name()
+            ),
         );
     }
     text
@@ -201,11 +204,8 @@ fn cpu(run: Option<&Run>) -> String {
     run.and_then(|run| run.cpu_us).map_or_else(dash, |us| format!("{us:.1}"))
 }
 
-fn ratio(run: Option<&Run>, other: Option<&Run>) -> String {
-    match (run.and_then(|run| run.cpu_us), other.and_then(|run| run.cpu_us)) {
-        (Some(own), Some(other)) if other > 0.0 => format!("{:.2}", own / other),
-        _ => dash(),
-    }
+fn ratio(ratio: Option<f64>) -> String {
+    ratio.map_or_else(dash, |ratio| format!("{ratio:.2}"))
 }
 
 /// Three digits that matter.

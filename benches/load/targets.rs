@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::contenders::Contender;
-use crate::record::{Cell, Held, Probed, Results};
+use crate::record::{Cell, Held, Probed, Results, cpu_against};
 use crate::scenes::{FLOODED, FLOOR, FULL, LIMITED, OVERLOAD};
 use crate::work::Work;
 
@@ -68,8 +68,8 @@ fn json(results: &Results, contender: Contender, connections: usize) -> Option<&
 }
 
 fn cpu_share(results: &Results, connections: usize) -> Option<f64> {
-    let of = |contender| json(results, contender, connections).and_then(|cell| cell.closed.cpu_us);
-    Some(of(Contender::Probegate)? / of(Contender::Nginx)?)
+    let of = |contender| Some(json(results, contender, connections)?.closed_runs.as_slice());
+    cpu_against(of(Contender::Probegate)?, of(Contender::Nginx)?)
 }
 
 /// Brought up to the goal's number where the limit of descriptors allowed a few less; many less say nothing about it.

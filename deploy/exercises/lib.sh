@@ -148,6 +148,8 @@ customer_saw() {
 
 # A program that must reach the cluster's addresses.
 inside() { ${CLUSTER_NETWORK[@]+"${CLUSTER_NETWORK[@]}"} "$@"; }
+# The same in the background: run_inside LOG PROGRAM... Nothing forks on this way, so $! is the program's own, and ends it.
+run_inside() { ${CLUSTER_NETWORK[@]+"${CLUSTER_NETWORK[@]}"} "${@:2}" >"$1" 2>&1 & }
 # One POST straight to a pod's port, once: the API server's way may try again when the answer does not come, as after a crash.
 poke() { inside curl -sS --max-time 5 -X POST -o /dev/null "http://$(field "$1" .status.podIP):$2$3" 2>/dev/null; }
 # The address of a Service, as in address_of model-server 80.

@@ -3,9 +3,7 @@
 begin "Lab 3, Exercise 4: Prometheus, alerts, and a rollback that nobody has to trigger"
 load probegate demo-model-v1 demo-model-v2
 command -v prometheus >/dev/null && command -v prometheus-alertmanager >/dev/null || die "no Prometheus here (scripts/setup deploy)"
-read -ra NETWORK <<<"${CLUSTER_NETWORK:-}"
 readonly PROMETHEUS=127.0.0.1:39090 ALERTMANAGER=127.0.0.1:39093 WEBHOOK=127.0.0.1:39095
-inside() { ${NETWORK[@]+"${NETWORK[@]}"} "$@"; }
 curled() { inside curl -fsS --max-time 10 "$@"; }
 query() { curled -G "http://$PROMETHEUS/api/v1/query" --data-urlencode "query=$1" |
     python3 -c 'import json, sys
@@ -20,8 +18,7 @@ work=$(mktemp -d)
 started_here=()
 tidy() { for pid in ${started_here[@]+"${started_here[@]}"}; do kill "$pid" 2>/dev/null; done; wait 2>/dev/null; rm -rf "$work"; finish; }
 trap tidy EXIT
-# Nothing forks on this way, so the pid is the program's own.
-run_inside() { ${NETWORK[@]+"${NETWORK[@]}"} "$@" >"$work/$(basename "$1").log" 2>&1 & started_here+=($!); }
+begin_inside() { run_inside "$work/$(basename "$1").log" "$@"; started_here+=($!); }
 targets() { k get pods -l app.kubernetes.io/instance=model-server -o json | python3 -c 'import json, sys
 pods = [pod for pod in json.load(sys.stdin)["items"] if pod["status"].get("podIP")]
 print(json.dumps([{"targets": [pod["status"]["podIP"] + ":9090"], "labels": {"namespace": pod["metadata"]["namespace"],
@@ -43,8 +40,8 @@ YAML
 targets
 while :; do sleep 3; targets; done 2>/dev/null &
 started_here+=($!)
-run_inside prometheus --config.file="$work/prometheus.yaml" --storage.tsdb.path="$work/data" --web.listen-address="$PROMETHEUS"
-run_inside prometheus-alertmanager --config.file="$work/alertmanager.yaml" --storage.path="$work/am" --cluster.listen-address= \
+begin_inside prometheus --config.file="$work/prometheus.yaml" --storage.tsdb.path="$work/data" --web.listen-address="$PROMETHEUS"
+begin_inside prometheus-alertmanager --config.file="$work/alertmanager.yaml" --storage.path="$work/am" --cluster.listen-address= \
     --web.listen-address="$ALERTMANAGER"
 within 60 "Prometheus scrapes both pods" eval '[ "$(query "up == 1" | grep -c .)" = 2 ]' || die "$(tail -n 3 "$work/prometheus.log")"
 
@@ -57,7 +54,7 @@ as_rollback=("${KUBECTL[@]}" --kubeconfig "$work/kubeconfig")
 "${as_rollback[@]}" config set-context --current --user=rollback >/dev/null
 expect "it may not delete pods" eval '! "${as_rollback[@]}" -n "$NAMESPACE" auth can-i delete pods'
 expect "it may not patch another Deployment" eval '! "${as_rollback[@]}" -n "$NAMESPACE" auth can-i patch deployments/other'
-run_inside "$ROOT/deploy/rollback/webhook.py" --deployment "$NAMESPACE/model-server" --listen "$WEBHOOK" --kubectl "${as_rollback[*]}"
+begin_inside "$ROOT/deploy/rollback/webhook.py" --deployment "$NAMESPACE/model-server" --listen "$WEBHOOK" --kubectl "${as_rollback[*]}"
 within 20 "it listens" eval 'grep -q listening "$work/webhook.py.log"'
 
 step "The lab's queries, on version 1"

@@ -61,7 +61,7 @@ BATCH=${BATCH:-128}
 line=
 if [ -n "$K6" ]; then
     note "The load test by k6 ($("$K6" version | grep -o 'v[0-9.]*' | head -n 1)), batches of $BATCH digits, connections of their own:"
-    inside env TARGET="http://$(address_of model-server 80)" STAGES=$stages BATCH=$BATCH "$K6" run --quiet --no-usage-report "$here/../load/load.js" >"$work/k6" 2>&1 &
+    run_inside "$work/k6" env TARGET="http://$(address_of model-server 80)" STAGES=$stages BATCH=$BATCH "$K6" run --quiet --no-usage-report "$here/../load/load.js"
 else
     note "k6 is not here: the same load by load.py, batches of $BATCH digits, connections of their own:"
     drive "$(address_of model-server 80)" $stages --batch "$BATCH" --most-failed 0.01 --p95 500 >"$work/k6" 2>&1 &
@@ -95,7 +95,7 @@ if [ -z "$through" ]; then
     nginx=$(command -v nginx || echo /usr/sbin/nginx)
     [ -x "$nginx" ] || die "neither an Ingress controller in the cluster nor an nginx here"
     k get ingress model-server -o json | "$here/ingress.py" --listen $INGRESS --to "model-server=$(address_of model-server 80)" >"$work/nginx.conf"
-    inside "$nginx" -p "$work" -c nginx.conf >"$work/nginx.log" 2>&1 &
+    run_inside "$work/nginx.log" "$nginx" -p "$work" -c nginx.conf
     started_here+=($!)
     through=$INGRESS
     note "Stand-in: the cluster has no Ingress controller. This machine's $("$nginx" -v 2>&1 | cut -d' ' -f3), configured from the Ingress object by ingress.py, is in its place."
@@ -122,7 +122,7 @@ scrape_configs:
   - job_name: pods
     file_sd_configs: [{files: [targets.json]}]
 YAML
-    inside prometheus --config.file="$work/prometheus.yaml" --storage.tsdb.path="$work/data" --web.listen-address=$PROMETHEUS >"$work/prometheus.log" 2>&1 &
+    run_inside "$work/prometheus.log" prometheus --config.file="$work/prometheus.yaml" --storage.tsdb.path="$work/data" --web.listen-address=$PROMETHEUS
     started_here+=($!)
     query() { inside curl -fsS --max-time 10 -G "http://$PROMETHEUS/api/v1/query" --data-urlencode "query=$1" |
         python3 -c 'import json, sys

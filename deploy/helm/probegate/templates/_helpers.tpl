@@ -25,8 +25,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{- /* One that a rollout brings is named by what it says: the pods of the release before keep theirs, and so does an undo. */ -}}
 {{- define "probegate.configMap" -}}
-{{- default (include "probegate.fullname" .) .Values.existingConfigMap }}
+{{- if .Values.existingConfigMap }}
+{{- .Values.existingConfigMap }}
+{{- else if .Values.rollOnConfigChange }}
+{{- printf "%s-%s" (include "probegate.fullname" . | trunc 52 | trimSuffix "-") (include "probegate.files" . | sha256sum | trunc 10) }}
+{{- else }}
+{{- include "probegate.fullname" . }}
+{{- end }}
 {{- end }}
 
 {{- define "probegate.serviceAccount" -}}

@@ -23,9 +23,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command` on one core, its output in `log`.
-    pub(crate) fn start(mut command: Command, core: Core, log: &Path) -> io::Result<Self> {
+    /// Starts `command` on one core and in a session of its own, its output in `log`.
+    pub(crate) fn start(command: Command, core: Core, log: &Path) -> io::Result<Self> {
         let file = File::create(log)?;
+        let mut command = in_its_own_session(&command);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = spawn_pinned(command, core)?;
         Ok(Self { child })
@@ -107,6 +108,23 @@ fn kill(pids: &[u32]) {
         // Gone already is what was wanted.
         let _ = kill_process(pid, Signal::KILL);
     }
+}
+
+/// The kernel may share the CPU by sessions before it looks at threads. In one with the generator, a contender on its own
+/// core would weigh against everything else there as little as its threads do against the generator's on the other.
+fn in_its_own_session(command: &Command) -> Command {
+    let mut wrapped = Command::new("setsid");
+    wrapped.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        wrapped.current_dir(folder);
+    }
+    wrapped
 }
 
 /// A process inherits the affinity of the thread that starts it, so one thread is pinned and starts it.

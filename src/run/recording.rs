@@ -190,6 +190,40 @@ mod tests {
         assert!(Duration::from_secs(60) < silent && silent < limits::ABANDONED_WORK_MAX + Duration::from_secs(6));
     }
 
+    /// A recording of a real server and what its own file makes of it, which is what was recorded.
+    fn replayed(name: &str) -> (Trace, Vec<Told>) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hangs").join(name);
+        let read = |extension| std::fs::read_to_string(path.with_extension(extension)).unwrap();
+        let trace = Trace::from_text(&read("trace")).unwrap();
+        let plan = crate::config::from_str(&path, &read("toml"), &Overrides::default()).unwrap().engine;
+        let told = trace.replay(&[plan]).into_iter().filter_map(|(_, output)| match output {
+            Output::Transition(turn) => Some(Told::from(&turn)),
+            _ => None,
+        });
+        let told: Vec<Told> = told.collect();
+        assert_eq!(told, trace.told);
+        (trace, told)
+    }
+
+    /// When `name` turned to `to`, after `since`.
+    fn turned(told: &[Told], name: &str, to: &str, since: Time) -> Option<Time> {
+        told.iter().find(|turn| since < turn.at && turn.name == name && turn.to == to).map(|turn| turn.at)
+    }
+
+    #[test]
+    fn a_recorded_triton_whose_stub_was_stopped_is_out_of_rotation_in_five_seconds_and_back_by_itself() {
+        let (trace, told) = replayed("triton-stub");
+        let failed = trace.events.iter().find_map(|(at, event)| match event {
+            Event::Input(Input::Traffic(sample)) if sample.failed > 0 => Some(*at),
+            _ => None,
+        });
+        let failed = failed.expect("an inference that failed");
+        let out = turned(&told, "ready", "fail", failed).expect("out of rotation");
+        assert!(out.since(failed) < Duration::from_secs(5), "{:?} after the first failure", out.since(failed));
+        assert!(turned(&told, "ready", "pass", out).is_some());
+        assert!(told.iter().all(|turn| turn.name != "health"), "nobody was to be restarted for that");
+    }
+
     #[test]
     fn a_trace_that_is_full_ends_without_a_hole() {
         let (mut recording, scribe) = Recording::begin(Path::new("/nowhere"), 7, Time::ZERO, &Plan::default());

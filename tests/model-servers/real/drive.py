@@ -1,6 +1,7 @@
 """Guards real model servers with a real sidecar, does to them what happens in production, and says what came of it.
 
-    python3 drive.py [--binary PROBEGATE] [--json FILE] [--only SCENARIO] [--evidence KIND] [--soak MINUTES] [NAME...]
+    python3 drive.py [--binary PROBEGATE] [--json FILE] [--only SCENARIO] [--evidence KIND] [--soak MINUTES]
+                     [--record FOLDER] [NAME...]
 
 Installs what is missing below target/. Uses loopback and free ports, ends what it started. Exits with 1 if an
 expectation was missed or a server could not be installed, 2 on bad usage.
@@ -61,6 +62,7 @@ def parse():
     parser.add_argument("--only", metavar="SCENARIO", action="append", default=[], help="load is always first")
     parser.add_argument("--evidence", choices=["counter", "silence"], help="one of the two only")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="saturation alone, for so long")
+    parser.add_argument("--record", metavar="FOLDER", help="keep what each sidecar recorded, and its file, here")
     return parser.parse_args()
 
 
@@ -76,7 +78,7 @@ def drive(arguments, server, counter):
         steps = [step for step in steps if step is scenarios.load or step.__name__ in arguments.only]
     more = soak.CONFIG if arguments.soak and server.goes_on else ""
     try:
-        run = guarded.Guarded(arguments.binary, server, counter, more=more)
+        run = guarded.Guarded(arguments.binary, server, counter, more=more, record=arguments.record)
     except (OSError, subprocess.CalledProcessError) as error:
         seen = scenarios.Seen("install", False, "", "", reason=f"{error!r}")
         rows.append({"server": server.name, "evidence": evidence, **dataclasses.asdict(seen)})

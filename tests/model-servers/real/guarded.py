@@ -6,6 +6,7 @@ Ends what it started, by its process group. Nothing else.
 import datetime
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -19,9 +20,9 @@ STALL_AFTER = 5.0
 
 
 class Guarded:
-    """One server behind one sidecar. `stall_after` in seconds; `more` is added to the file."""
+    """One server behind one sidecar. `stall_after` in seconds; `more` is added to the file; `record`: a folder."""
 
-    def __init__(self, binary, server, counter, stall_after=STALL_AFTER, more=""):
+    def __init__(self, binary, server, counter, stall_after=STALL_AFTER, more="", record=None):
         self.binary, self.server, self.stall_after = binary, server, stall_after
         # A check of its own where silence alone is to decide, for a preset's counter cannot be taken away.
         self.check = "progress" if counter else "silence"
@@ -36,6 +37,10 @@ class Guarded:
         self.config_path = os.path.join(self.directory.name, "probegate.toml")
         with open(self.config_path, "w") as file:
             file.write(self.config(more))
+        self.record = os.path.join(record, f"{server.name}-{self.check}") if record else None
+        if self.record:
+            os.makedirs(record, exist_ok=True)
+            shutil.copy(self.config_path, f"{self.record}.toml")
         self.watches = {}
         try:
             self.start_sidecar()
@@ -72,6 +77,7 @@ file = "{self.report_path}"
     def start_sidecar(self):
         self.log = open(self.log_path, "a")
         command = [self.binary, "run", "-c", self.config_path]
+        command += ["--record", f"{self.record}.trace"] if self.record else []
         self.sidecar = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         end = time.monotonic() + 20
         while clients.ask(self.ports["probes"], "GET", "/self")[0] != 200 and time.monotonic() < end:

@@ -1,7 +1,7 @@
 //! What a report tells of a small world: causes, reasons, time lines and tables.
 
 use super::*;
-use crate::lab::scenario::Scenario;
+use crate::lab::fixture;
 
 /// Two pods on one API that is away for two minutes; readiness asks for it in one design alone.
 fn report(seeds: u64) -> Report {
@@ -32,22 +32,12 @@ is = "silent"
 at = "6m"
 pod = 1
 server = "hang"
-[[designs]]
-name = "asks"
-says = "readiness asks the API"
-endpoints = { "/ready" = ["api"] }
-[[designs.pod.containers]]
-name = "model"
-ports = [{ containerPort = 80 }]
-readinessProbe = { httpGet = { path = "/ready", port = 80 }, periodSeconds = 5, failureThreshold = 2 }
-[[designs]]
-name = "does-not"
-says = "nobody asks for anything"
-[[designs.pod.containers]]
-name = "model"
-ports = [{ containerPort = 80 }]
 "#;
-    let scenario = Scenario::parse(text, &|_| Err("none".to_owned())).unwrap();
+    let ready = fixture::probe("readiness", "/ready", 5, 2);
+    let asks = "says = \"readiness asks the API\"\nendpoints = { \"/ready\" = [\"api\"] }";
+    let designs =
+        fixture::design("asks", asks, &ready) + &fixture::design("does-not", "says = \"nobody asks for anything\"", "");
+    let scenario = fixture::scenario(&(text.to_owned() + &designs));
     experiment(&scenario, 1, seeds, &mut |_| ())
 }
 

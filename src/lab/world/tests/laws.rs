@@ -12,7 +12,7 @@ fn under_way(scenario: &Scenario) -> World<'_> {
 }
 
 fn quiet() -> Scenario {
-    scenario("", READINESS, PATHS)
+    scenario("", &readiness(), PATHS)
 }
 
 fn request(sent: Time) -> Request {
@@ -49,7 +49,7 @@ fn an_endpoint_that_outlives_its_pod_is_named() {
 
 #[test]
 fn what_ends_on_a_lost_node_keeps_its_endpoint_until_the_control_plane_notices() {
-    let scenario = scenario("[[actions]]\nat = \"2m\"\nlose_node = 0\n", READINESS, PATHS);
+    let scenario = scenario("[[actions]]\nat = \"2m\"\nlose_node = 0\n", &readiness(), PATHS);
     let mut world = under_way(&scenario);
     let lost = world.slots.iter().position(|slot| world.nodes[slot.node].is_cut()).unwrap();
     world.slots[lost].is_endpoint = true;

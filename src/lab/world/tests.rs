@@ -60,6 +60,7 @@ const PATHS: &str = r#""/health" = [], "/ready" = ["model"]"#;
 fn score(scenario: &Scenario) -> Score {
     let score = run(scenario, &scenario.designs[0], 3);
     assert!(score.is_conserved());
+    assert_eq!(score.broken, None);
     score
 }
 

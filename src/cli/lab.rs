@@ -1,14 +1,17 @@
 //! `probegate lab`: the health-design lab, in virtual time.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Answer, Failure, Outcome, lab_replay, lab_sweep};
+use super::{Answer, Failure, Outcome, lab_replay, lab_sweep, terminal};
 use crate::lab::report::Column;
 use crate::lab::scenario::Scenario;
 use crate::lab::shipped::{self, GROUPS, Shipped};
 use crate::lab::trace::{self, TraceFile};
 use crate::lab::{fuzz, html, report};
+
+/// Lines of progress where nobody rewrites a line.
+const TOLD: usize = 10;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -131,7 +134,7 @@ fn run_scenario(args: &RunArgs) -> Outcome {
             if let Some(path) = given {
                 write(path, &(json()? + "\n"))?;
             }
-            out.write_all(report.text(args.notes).as_bytes())?;
+            out.write_all(report.text(args.notes, terminal::width()).as_bytes())?;
         }
     }
     out.flush()?;
@@ -186,8 +189,12 @@ fn look_for_broken_laws(args: &FuzzArgs) -> Outcome {
         }
         return Ok(Answer::Yes);
     }
-    for seed in args.seed..args.seed.saturating_add(args.count) {
-        if let Some(law) = fuzz::broken(seed) {
+    let all = usize::try_from(args.count).unwrap_or(usize::MAX);
+    for (done, seed) in (1..).zip(args.seed..args.seed.saturating_add(args.count)) {
+        let broken = fuzz::broken(seed);
+        // The last line of progress is whole before anything is said.
+        progress("worlds", done, if broken.is_some() { done } else { all });
+        if let Some(law) = broken {
             writeln!(out, "seed {seed}: {law}")?;
             writeln!(out, "replay: probegate lab fuzz --seed {seed} --count 1")?;
             return Ok(Answer::No);
@@ -210,6 +217,17 @@ fn trace(args: &TraceArgs) -> Outcome {
     writeln!(out, "]}}")?;
     out.flush()?;
     Ok(Answer::Yes)
+}
+
+/// Progress is for whoever watches; nobody watching is no failure.
+pub(super) fn progress(what: &str, done: usize, all: usize) {
+    let mut err = std::io::stderr();
+    if err.is_terminal() {
+        let end = if done == all { "\n" } else { "" };
+        let _ = write!(err, "\r{done} of {all} {what}{end}");
+    } else if all > TOLD && done / all.div_ceil(TOLD) != (done - 1) / all.div_ceil(TOLD) {
+        let _ = writeln!(err, "{done} of {all} {what}");
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<String, Failure> {

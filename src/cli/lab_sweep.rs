@@ -1,15 +1,12 @@
 //! `probegate lab sweep`: a grid over the numbers of one design.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{Answer, Failure, Outcome, lab};
+use super::{Answer, Failure, Outcome, lab, terminal};
 use crate::lab::scenario::Scenario;
 use crate::lab::shipped::{self, Shipped};
 use crate::lab::sweep::{self, Axis, Source};
-
-/// Lines of progress where nobody rewrites a line.
-const TOLD: usize = 10;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -45,7 +42,8 @@ pub(super) fn run(args: &Args) -> Outcome {
         given => given.iter().map(|text| Axis::parse(text)).collect::<Result<_, _>>().map_err(refused("--vary"))?,
     };
     let seeds = (args.seed, args.seeds);
-    let sweep = sweep::sweep(&scenario, design, &source, axes, seeds, &progress).map_err(refused(&args.scenario))?;
+    let sweep = sweep::sweep(&scenario, design, &source, axes, seeds, &|done, all| lab::progress("runs", done, all))
+        .map_err(refused(&args.scenario))?;
     if let Some(path) = &args.html {
         lab::write(path, &sweep::page(&sweep))?;
     }
@@ -60,7 +58,7 @@ pub(super) fn run(args: &Args) -> Outcome {
             if let Some(path) = given {
                 lab::write(path, &(json()? + "\n"))?;
             }
-            out.write_all(sweep.text().as_bytes())?;
+            out.write_all(sweep.text(terminal::width()).as_bytes())?;
         }
     }
     out.flush()?;
@@ -97,15 +95,4 @@ fn source(scenario: &str, design: &str) -> Result<Source, Failure> {
         }
     };
     found.map_err(refused(scenario))
-}
-
-/// Progress is for whoever watches; nobody watching is no failure.
-fn progress(done: usize, all: usize) {
-    let mut err = std::io::stderr();
-    if err.is_terminal() {
-        let end = if done == all { "\n" } else { "" };
-        let _ = write!(err, "\r{done} of {all} runs{end}");
-    } else if done * TOLD / all != (done - 1) * TOLD / all {
-        let _ = writeln!(err, "{done} of {all} runs");
-    }
 }

@@ -254,8 +254,7 @@ pub(super) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::report;
-    use crate::lab::scenario::Scenario;
+    use crate::lab::{fixture, report};
 
     #[test]
     fn a_page_is_whole_asks_for_nothing_outside_and_escapes_what_it_was_given() {
@@ -279,16 +278,10 @@ timeout = "1s"
 at = "2m"
 pod = 0
 server = "hang"
-[[designs]]
-name = "<naive>"
-says = "a & b"
-endpoints = { "/health" = [] }
-[[designs.pod.containers]]
-name = "model"
-ports = [{ containerPort = 80 }]
-livenessProbe = { httpGet = { path = "/health", port = 80 }, periodSeconds = 5, failureThreshold = 2 }
 "#;
-        let scenario = Scenario::parse(text, &|_| Err("none".to_owned())).unwrap();
+        let keys = "says = \"a & b\"\nendpoints = { \"/health\" = [] }";
+        let design = fixture::design("<naive>", keys, &fixture::probe("liveness", "/health", 5, 2));
+        let scenario = fixture::scenario(&(text.to_owned() + &design));
         let page = page(&report::experiment(&scenario, 1, 2, &mut |_| ()));
         assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
         assert!(page.contains("&lt;naive&gt;") && page.contains("a &amp; b") && !page.contains("<naive>"));

@@ -5,6 +5,8 @@
 //! engine that judges in it is the very engine that runs in the pod.
 
 pub mod autoscaler;
+#[cfg(test)]
+mod fixture;
 pub mod fuzz;
 pub mod html;
 pub mod kubelet;

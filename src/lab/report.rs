@@ -20,7 +20,7 @@ use super::world::{self, Decision, End, Note, Score};
 pub use events::Event;
 pub(super) use events::kinds;
 pub use markdown::{Column, columns};
-pub(super) use text::clock;
+pub(super) use text::{clock, wrapped};
 
 /// Every design over the same seeds.
 #[derive(Clone, Debug, Serialize)]
@@ -107,6 +107,7 @@ pub fn experiment(scenario: &Scenario, first_seed: u64, seeds: u64, told: &mut d
         told(&design.name);
         let runs = first_seed..first_seed.saturating_add(seeds);
         let scores: Vec<Score> = runs.map(|seed| world::run(scenario, design, seed)).collect();
+        debug_assert!(scores.iter().all(|score| score.broken.is_none()), "every law holds");
         for (slot, line) in expectations.iter_mut().zip(&scenario.expectations) {
             if line.design == design.name {
                 let seen = interval(&scores, |score| score.metric(line.metric));

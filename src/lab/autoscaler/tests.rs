@@ -109,6 +109,16 @@ fn test_replica_calc_tolerance() {
     assert_eq!(calculated(100, 3, &pods(&[1010, 1030, 1020])), Some(3));
     assert_eq!(calculated(100, 3, &pods(&[900, 900, 900])), Some(3), "a tenth exactly is within");
     assert_eq!(calculated(100, 10, &pods(&[890; 10])), Some(9));
+    for percent in [10, 20, 30, 50, 70, 90, 100] {
+        let bound = |tenths: u64| calculated(percent, 10, &pods(&[percent * tenths; 10]));
+        assert_eq!(
+            (bound(9), bound(11)),
+            (Some(10), Some(10)),
+            "{percent} %: both bounds are within, however they round"
+        );
+        let beyond = calculated(percent, 10, &pods(&[percent * 11 + 10; 10]));
+        assert!(beyond > Some(10), "{percent} %: one per cent more is not");
+    }
     assert_eq!(calculated(100, 10, &pods(&[1120; 10])), Some(12));
 }
 

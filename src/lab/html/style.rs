@@ -6,13 +6,14 @@ pub(in crate::lab) const STYLE: &str = "
   --up: #2f9e63; --lie: #d9480f; --idle: #8fa3b8; --down: #d3d9df; --again: #7048e8;
   --edge: #d9480f; --no: #c92a2a; --ok: #8fd3ae; --wrong: #862e9c; --cut: #4263eb; --dependency: #845ef7;
   --draining: #868e96; --loading: #e0a800; --no_endpoint: #d6336c; --not_ready: #c2703d; --overloaded: #1971c2;
-  --queue_full: #0b7285; --queue_timeout: #15aabf; --refused: #495057; --reset: #e64980; --timeout: #f08c00; }
+  --queue_full: #0b7285; --queue_timeout: #15aabf; --refused: #495057; --reset: #e64980;
+  --saturated: #5c940d; --timeout: #f08c00; }
 @media (prefers-color-scheme: dark) { :root { --bg: #12161b; --fg: #e6eaef; --dim: #98a3b0; --line: #2d353e;
   --card: #1a2027; --up: #43b97a; --lie: #ff7a3d; --idle: #5f7690; --down: #303943; --again: #9775fa;
   --edge: #ff922b; --no: #ff8787; --ok: #2b6b49; --wrong: #cc5de8; --cut: #748ffc;
   --dependency: #9775fa; --draining: #adb5bd; --loading: #ffd43b; --no_endpoint: #f06595; --not_ready: #e8a16b;
   --overloaded: #4dabf7; --queue_full: #22b8cf; --queue_timeout: #66d9e8; --refused: #ced4da; --reset: #faa2c1;
-  --timeout: #ffa94d; } }
+  --saturated: #94d82d; --timeout: #ffa94d; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 74rem; padding: 1.5rem 1rem 4rem; background: var(--bg); color: var(--fg);
   font: 16px/1.5 system-ui, sans-serif; }

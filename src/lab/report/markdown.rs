@@ -6,6 +6,9 @@ use super::text::{noticed, wrapped};
 use super::{DesignReport, Report};
 use crate::lab::scenario::Metric;
 
+/// Paragraphs of a page are broken there.
+const WIDTH: usize = 118;
+
 /// A column of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Column {
@@ -43,7 +46,7 @@ impl Report {
         let mut out = String::new();
         for (lead, text) in [("Asked: ", &self.question), ("Predicted: ", &self.prediction)] {
             if !text.is_empty() {
-                wrapped(&mut out, "", &format!("{lead}{text}"));
+                wrapped(&mut out, "", &format!("{lead}{text}"), WIDTH);
                 out.push('\n');
             }
         }

@@ -1,7 +1,7 @@
 //! What a report tells of a small world: causes, reasons, time lines and tables.
 
 use super::*;
-use crate::lab::scenario::Scenario;
+use crate::lab::fixture;
 
 /// Two pods on one API that is away for two minutes; readiness asks for it in one design alone.
 fn report(seeds: u64) -> Report {
@@ -32,22 +32,12 @@ is = "silent"
 at = "6m"
 pod = 1
 server = "hang"
-[[designs]]
-name = "asks"
-says = "readiness asks the API"
-endpoints = { "/ready" = ["api"] }
-[[designs.pod.containers]]
-name = "model"
-ports = [{ containerPort = 80 }]
-readinessProbe = { httpGet = { path = "/ready", port = 80 }, periodSeconds = 5, failureThreshold = 2 }
-[[designs]]
-name = "does-not"
-says = "nobody asks for anything"
-[[designs.pod.containers]]
-name = "model"
-ports = [{ containerPort = 80 }]
 "#;
-    let scenario = Scenario::parse(text, &|_| Err("none".to_owned())).unwrap();
+    let ready = fixture::probe("readiness", "/ready", 5, 2);
+    let asks = "says = \"readiness asks the API\"\nendpoints = { \"/ready\" = [\"api\"] }";
+    let designs =
+        fixture::design("asks", asks, &ready) + &fixture::design("does-not", "says = \"nobody asks for anything\"", "");
+    let scenario = fixture::scenario(&(text.to_owned() + &designs));
     experiment(&scenario, 1, seeds, &mut |_| ())
 }
 
@@ -81,15 +71,34 @@ fn requests_by_minute_add_up_to_all_requests_and_the_faults_are_on_the_time_line
 
 #[test]
 fn the_terminal_shows_the_marks_above_the_pods_and_what_was_expected() {
-    let text = report(1).text(3);
+    let text = report(1).text(3, 120);
     assert!(text.contains("asked:     what now?"), "{text}");
     assert!(text.contains("  a  2:00 to 4:00  api is silent\n  b  6:00  server of pod 1 hangs\n"), "{text}");
     let marks = text.lines().find(|line| line.contains("a---")).unwrap();
-    let lane = text.lines().find(|line| line.starts_with("  pod 0")).unwrap();
-    assert_eq!(marks.find('a'), Some(10 + 18), "a quarter of 72 columns: {marks}");
-    assert_eq!(lane.chars().count(), 10 + 72);
+    let lane = text.lines().find(|line| line.starts_with("pod 0")).unwrap();
+    assert_eq!(marks.find('a'), Some(8 + 18), "a quarter of 72 columns: {marks}");
+    assert_eq!(lane.chars().count(), 8 + 72, "it fits 80 columns");
     assert!(text.contains("MISSED  does-not: failed = 0"), "{text}");
     assert!(text.contains("holds   asks: pods_lost = 2"), "{text}");
+}
+
+#[test]
+fn a_narrow_terminal_loses_nothing_and_no_line_is_wider_than_it() {
+    let report = report(2);
+    let words = |width: usize| -> Vec<String> {
+        let text = report.text(100, width);
+        for line in text.lines() {
+            assert!(line.chars().count() <= width, "{width}: {line}");
+        }
+        text.split_whitespace().map(str::to_owned).collect()
+    };
+    let (narrow, wide) = (words(80), words(400));
+    for word in &wide {
+        assert!(narrow.contains(word), "{word}");
+    }
+    let blocks = report.text(0, 80).lines().filter(|line| line.starts_with("design ")).count();
+    assert!(blocks > 1, "each block of columns names the designs");
+    assert_eq!(report.text(0, 400).lines().filter(|line| line.starts_with("design ")).count(), 1);
 }
 
 #[test]

@@ -9,35 +9,44 @@ use crate::lab::world::{Note, Score};
 /// Time lines shown of one design; further pods are counted.
 const LANES_MAX: usize = 16;
 /// What a lane's letters mean.
-const LEGEND: &str = "= in rotation  ! in rotation, not serving  o serving, out of rotation  . neither  R restarted";
-/// Text is broken there.
-const WIDTH: usize = 118;
+const LEGEND: &str =
+    "= in rotation, ! in rotation but not serving, o serving but out of rotation, . neither, R restarted";
+/// Before a time line: with it, [`Score::COLUMNS`] fit a terminal of 80 columns.
+const LEAD: usize = 8;
+/// Between two columns of a table.
+const GAP: usize = 2;
 
 impl Report {
-    /// For a terminal. `notes` is how many lines of each design's story are shown.
-    pub fn text(&self, notes: usize) -> String {
-        let mut out = format!("{}\n", self.title);
+    /// For a terminal of so many columns. `notes` is how many lines of each design's story are shown.
+    pub fn text(&self, notes: usize, width: usize) -> String {
+        let mut out = String::new();
+        wrapped(&mut out, "", &self.title, width);
         for (lead, text) in [("asked:     ", &self.question), ("predicted: ", &self.prediction)] {
             if !text.is_empty() {
-                wrapped(&mut out, lead, text);
+                wrapped(&mut out, lead, text, width);
             }
         }
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{}; values are medians, with the range over the seeds\n", self.which_seeds());
-        out.push_str(&self.table());
+        out.push_str(&aligned(&self.cells(), width));
         let marks = self.marks(&mut out);
         for design in &self.designs {
-            self.design(&mut out, design, &marks, notes);
+            self.design(&mut out, design, &marks, notes, width);
         }
-        let _ = writeln!(out, "\n  {LEGEND}");
+        out.push('\n');
+        wrapped(&mut out, "time lines: ", LEGEND, width);
+        if !self.expectations.is_empty() {
+            out.push('\n');
+        }
         for expected in &self.expectations {
-            let mark = if expected.holds { "holds " } else { "MISSED" };
-            let _ = writeln!(out, "  {mark}  {}  (seen {})", expected.line, expected.seen.show(2));
+            let mark = if expected.holds { "holds   " } else { "MISSED  " };
+            let line = format!("{} (seen {})", expected.line, expected.seen.show(2));
+            wrapped(&mut out, mark, &line, width);
         }
         out
     }
 
-    fn table(&self) -> String {
+    fn cells(&self) -> Vec<[String; 10]> {
         let mut rows = vec![
             [
                 "design",
@@ -68,7 +77,7 @@ impl Report {
                 show(Metric::UnwantedRestarts, 0),
             ]);
         }
-        aligned(&rows)
+        rows
     }
 
     /// Lists the events, each with its letter, and returns the line of letters that stands above every time line.
@@ -96,34 +105,35 @@ impl Report {
         ((at / self.duration_seconds * Score::COLUMNS as f64) as usize).min(Score::COLUMNS - 1)
     }
 
-    fn design(&self, out: &mut String, design: &DesignReport, marks: &str, notes: usize) {
-        let _ = writeln!(out, "\n{}: {}", design.name, design.says);
+    fn design(&self, out: &mut String, design: &DesignReport, marks: &str, notes: usize, width: usize) {
+        out.push('\n');
+        wrapped(out, &format!("{}: ", design.name), &design.says, width);
         if !marks.is_empty() {
-            let _ = writeln!(out, "          {marks}");
+            let _ = writeln!(out, "{:LEAD$}{marks}", "");
         }
         for (pod, lane) in design.lanes.iter().enumerate().take(LANES_MAX) {
-            let _ = writeln!(out, "  pod {pod:<3} {lane}");
+            let _ = writeln!(out, "{:<LEAD$}{lane}", format!("pod {pod}"));
         }
         if design.lanes.len() > LANES_MAX {
-            let _ = writeln!(out, "  ... and {} more pods", design.lanes.len() - LANES_MAX);
+            let _ = writeln!(out, "... and {} more pods", design.lanes.len() - LANES_MAX);
         }
-        let _ = writeln!(out, "          {}", self.axis());
+        let _ = writeln!(out, "{:LEAD$}{}", "", self.axis());
         if !design.causes.is_empty() {
             let causes: Vec<String> = (design.causes.iter())
                 .map(|cause| format!("{} {} ({:.2} %)", cause.cause, cause.requests, cause.percent))
                 .collect();
-            wrapped(out, "  not well: ", &causes.join(", "));
+            wrapped(out, "not well: ", &causes.join(", "), width);
         }
         for why in &design.why {
-            wrapped(out, "  why: ", why);
+            wrapped(out, "why: ", why, width);
         }
         let telling = || design.notes.iter().filter(|note| is_telling(note));
         for note in telling().take(notes) {
-            let _ = writeln!(out, "  {:>8.1}s  pod {}  {}", note.at, note.pod, note.text);
+            wrapped(out, &format!("{:>8.1} s  pod {:<3} ", note.at, note.pod), &note.text, width);
         }
         let told = telling().count();
         if told > notes {
-            let _ = writeln!(out, "  ... and {} more", told - notes);
+            let _ = writeln!(out, "... and {} more (--notes {told})", told - notes);
         }
     }
 
@@ -165,12 +175,12 @@ fn is_telling(note: &Note) -> bool {
 }
 
 /// The first line begins with `lead`; the others stand below its end.
-pub(super) fn wrapped(out: &mut String, lead: &str, text: &str) {
+pub(in crate::lab) fn wrapped(out: &mut String, lead: &str, text: &str, width: usize) {
     let indent = lead.chars().count();
     let mut line = lead.to_owned();
     let mut is_empty = true;
     for word in text.split_whitespace() {
-        if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > width {
             out.push_str(&line);
             out.push('\n');
             line = " ".repeat(indent);
@@ -182,19 +192,30 @@ pub(super) fn wrapped(out: &mut String, lead: &str, text: &str) {
         line.push_str(word);
         is_empty = false;
     }
-    out.push_str(&line);
+    out.push_str(line.trim_end());
     out.push('\n');
 }
 
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let mut out = String::new();
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        out.push_str(cells.join("  ").trim_end());
-        out.push('\n');
+/// Columns that do not fit stand below, in a block of their own, beside the first column once more.
+fn aligned<const N: usize>(rows: &[[String; N]], width: usize) -> String {
+    let of = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(of).collect();
+    let mut blocks: Vec<Vec<usize>> = Vec::new();
+    let mut used = usize::MAX;
+    for (column, wide) in widths.iter().enumerate().skip(1) {
+        if used.saturating_add(GAP + wide) > width {
+            blocks.push(vec![0]);
+            used = widths[0];
+        }
+        used += GAP + wide;
+        if let Some(block) = blocks.last_mut() {
+            block.push(column);
+        }
     }
-    out
+    let lines = |block: &Vec<usize>| -> String {
+        let cell = |row: &[String; N], column: usize| format!("{:<width$}", row[column], width = widths[column] + GAP);
+        let line = |row| block.iter().map(|column| cell(row, *column)).collect::<String>();
+        rows.iter().map(|row| line(row).trim_end().to_owned() + "\n").collect()
+    };
+    blocks.iter().map(lines).collect::<Vec<_>>().join("\n")
 }

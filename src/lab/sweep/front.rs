@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::tie::gentlest;
 use super::{Axis, Cost, Point, Proposal, Sweep};
+use crate::lab::report::wrapped;
 
 /// Lost requests within such a share of the fewest count as equal: the difference is chance.
 const EQUAL_LOSS: f64 = 0.05;
@@ -127,15 +128,24 @@ impl Sweep {
     }
 
     /// For a terminal: the front, the design as written, what was refused, the proposal.
-    pub fn text(&self) -> String {
-        let mut out = format!("{}\n{} on seeds {}-{}", self.title, self.design, self.first_seed, self.last_seed());
+    pub fn text(&self, width: usize) -> String {
+        let mut out = String::new();
+        wrapped(&mut out, "", &self.title, width);
         let refused = self.points.iter().filter(|point| point.refused.is_some()).count();
+        let refused = if refused == 0 { String::new() } else { format!(", {refused} refused") };
         // Writing to a string cannot fail.
-        let _ = write!(out, ": {} points, {} of them on the front", self.points.len(), self.front.len());
-        let _ = writeln!(out, "{}", if refused == 0 { String::new() } else { format!(", {refused} refused") });
         let _ = writeln!(
             out,
-            "means over the seeds\n\n  {:>10}  {:>8}  {:>10}  {:>8}",
+            "{} on seeds {}-{}: {} points, {} of them on the front{refused}",
+            self.design,
+            self.first_seed,
+            self.last_seed(),
+            self.points.len(),
+            self.front.len()
+        );
+        let _ = writeln!(
+            out,
+            "means over the seeds; > is proposed\n\n  {:>10}  {:>5}  {:>8}  {:>8}  choice",
             "detected s", "never", "unwanted", "lost"
         );
         let mut shown: Vec<usize> = self.front.clone();
@@ -148,22 +158,18 @@ impl Sweep {
             let chosen = self.proposal.as_ref().is_some_and(|proposal| proposal.point == index);
             let detected = if self.has_detection { format!("{:.1}", cost.detection_seconds) } else { "-".to_owned() };
             let beaten = if self.front.contains(&index) { "" } else { " (beaten)" };
-            let _ = writeln!(
-                out,
-                "{} {detected:>10}  {:>8.1}  {:>10.1}  {:>8.0}  {}{beaten}",
-                if chosen { ">" } else { " " },
-                cost.undetected,
-                cost.unwanted_restarts,
-                cost.lost,
-                self.name(point)
-            );
+            let mark = if chosen { ">" } else { " " };
+            let Cost { undetected, unwanted_restarts, lost, .. } = cost;
+            let figures = format!("{mark} {detected:>10}  {undetected:>5.1}  {unwanted_restarts:>8.1}  {lost:>8.0}  ");
+            wrapped(&mut out, &figures, &format!("{}{beaten}", self.name(point)), width);
         }
         for point in self.points.iter().filter(|point| point.refused.is_some()).take(3) {
             let why = point.refused.as_deref().unwrap_or_default();
-            let _ = writeln!(out, "  refused: {}: {why}", self.name(point));
+            wrapped(&mut out, "refused: ", &format!("{}: {why}", self.name(point)), width);
         }
         if let Some(proposal) = &self.proposal {
-            let _ = writeln!(out, "\n{}", proposal.reason);
+            out.push('\n');
+            wrapped(&mut out, "", &proposal.reason, width);
         }
         out
     }

@@ -1,7 +1,9 @@
 use super::*;
+use crate::lab::fixture::{self, probe};
 use crate::lab::shipped::{self, Shipped};
 
 fn world(faults: &str) -> Scenario {
+    let probes = probe("readiness", "/ready", 5, 2) + &probe("liveness", "/health", 10, 3);
     let text = format!(
         r#"
 title = "t"
@@ -19,17 +21,10 @@ timeout = "1s"
 [dependencies.redis]
 latency = "2ms"
 {faults}
-[[designs]]
-name = "plain"
-endpoints = {{ "/health" = [], "/ready" = ["model"] }}
-[[designs.pod.containers]]
-name = "model"
-ports = [{{ containerPort = 80 }}]
-readinessProbe = {{ httpGet = {{ path = "/ready", port = 80 }}, periodSeconds = 5, failureThreshold = 2 }}
-livenessProbe = {{ httpGet = {{ path = "/health", port = 80 }}, periodSeconds = 10, failureThreshold = 3 }}
-"#
+{design}"#,
+        design = fixture::design("plain", "endpoints = { \"/health\" = [], \"/ready\" = [\"model\"] }", &probes)
     );
-    Scenario::parse(&text, &|_| Err("none".to_owned())).unwrap()
+    fixture::scenario(&text)
 }
 
 const HANG: &str = "[[faults]]\nat = \"2m\"\npod = 0\nserver = \"hang\"\n";
@@ -52,8 +47,8 @@ fn a_readiness_that_looks_more_often_finds_a_hang_sooner_and_is_proposed() {
     let proposal = sweep.proposal.as_ref().unwrap();
     assert_eq!(sweep.points[proposal.point].values, ["2"]);
     assert!(proposal.reason.starts_with("Take readinessProbe.periodSeconds=2"), "{}", proposal.reason);
-    let text = sweep.text();
-    assert!(text.contains("> ") && text.contains(&proposal.reason), "{text}");
+    let text = sweep.text(100);
+    assert!(text.contains("> ") && text.replace('\n', " ").contains(&proposal.reason), "{text}");
     let page = page(&sweep);
     assert!(page.ends_with("</html>\n") && !page.contains("http"), "nothing is fetched");
 }

@@ -24,7 +24,8 @@ impl World<'_> {
         let is_stream = clients.streams.is_some_and(|streams| self.traffic.chance(streams.permille));
         let is_kept = clients.connections > 0 && !self.traffic.chance(clients.fresh_permille);
         let connection = is_kept.then(|| self.traffic.below(u64::from(clients.connections)) as u32);
-        self.send(now, Request { sent: now, attempt: 0, connection, is_stream, is_trial: false });
+        let number = self.ledger.sent();
+        self.send(now, Request { sent: now, attempt: 0, connection, is_stream, is_trial: false, number });
         self.next_arrival = now + self.traffic.exponential(self.gap);
     }
 
@@ -331,11 +332,14 @@ impl World<'_> {
         let is_final = matches!(end, End::Ok | End::Wrong | End::Cut);
         let has_budget = self.retries * 100 < self.score.requests * u64::from(clients.retry_budget_percent);
         let again = now + clients.retry_after;
-        if !is_final && request.attempt < clients.retries && has_budget && again < self.end {
+        if !is_final && u32::from(request.attempt) < clients.retries && has_budget && again < self.end {
             self.retries += 1;
             let request = Request { attempt: request.attempt + 1, is_trial: false, ..request };
             self.queue.push(again, Happening::Retry { request });
             return;
+        }
+        if !self.ledger.ended(request.number) {
+            self.score.breaks("a request ended twice");
         }
         self.score.request_ended(request.sent.since(ZERO), end);
     }

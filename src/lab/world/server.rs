@@ -16,13 +16,15 @@ use crate::lab::scenario::{CacheSpec, ServerSpec, WhenFull};
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Request {
     pub(super) sent: Time,
-    pub(super) attempt: u32,
+    pub(super) attempt: u16,
     /// The client's connection, if it keeps one.
     pub(super) connection: Option<u32>,
     /// Its answer comes in pieces, over a long time.
     pub(super) is_stream: bool,
     /// It decides the sidecar's way back.
     pub(super) is_trial: bool,
+    /// All its attempts have the same.
+    pub(super) number: u32,
 }
 
 /// A request in the server's hands.
@@ -441,7 +443,7 @@ mod tests {
 
     fn arrive_with(server: &mut Server, now: Time, stream: Option<(Duration, Duration)>) -> Arrival {
         let is_stream = stream.is_some();
-        let request = Request { sent: now, attempt: 0, connection: None, is_stream, is_trial: false };
+        let request = Request { sent: now, attempt: 0, connection: None, is_stream, is_trial: false, number: 0 };
         let asked = Asked { takes: Duration::ZERO, is_answered: true, deadline: now + Duration::from_secs(1), stream };
         server.arrive(now, request, asked, &mut Rng::new(1))
     }

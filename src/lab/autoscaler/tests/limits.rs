@@ -130,3 +130,41 @@ fn test_normalize_desired_replicas() {
     assert_eq!(three(&[(10, 10), (9, 9)]), 3, "too old");
     assert_eq!(three(&[(10, 10), (4, 1), (5, 2), (9, 9)]), 5);
 }
+
+/// What is proposed, how many minutes ago.
+type Earlier<'a> = &'a [(usize, u64)];
+
+/// Windows up and down in seconds, the present number and the proposal; what upstream makes of them.
+fn normalized(windows: (u64, u64), steps: (usize, usize), earlier: Earlier<'_>) -> usize {
+    let rules = |window| Rules { window: Duration::from_secs(window), select: Select::Max, policies: Vec::new() };
+    let spec = Spec { up: rules(windows.0), down: rules(windows.1), ..Spec::default() };
+    let at = |minutes: u64| Time::from_nanos(NOW.as_nanos() - minutes * 60_000_000_000);
+    let earlier: Vec<_> = earlier.iter().map(|(proposal, minutes)| (at(*minutes), *proposal)).collect();
+    stabilized(NOW, &spec, steps.0, steps.1, &earlier)
+}
+
+#[test]
+fn test_normalize_desired_replicas_with_behavior() {
+    let cases: [(_, _, Earlier<'_>, _); 11] = [
+        ((0, 0), (100, 5), &[], 5),
+        ((0, 180), (100, 3), &[(4, 2), (5, 1)], 5),
+        ((300, 0), (1, 7), &[(4, 2), (5, 1)], 4),
+        ((300, 0), (100, 3), &[(1, 2), (2, 1)], 3),
+        ((0, 300), (1, 3), &[(4, 2), (5, 1)], 3),
+        ((0, 0), (100, 3), &[(10, 10), (9, 9)], 3),
+        ((0, 0), (1, 100), &[(10, 10), (9, 9)], 100),
+        ((0, 180), (100, 3), &[(10, 10), (4, 1), (5, 2), (9, 9)], 5),
+        ((300, 0), (1, 100), &[(10, 100), (6, 1), (5, 2), (9, 3)], 5),
+        ((300, 300), (2, 1), &[(2, 100), (3, 3)], 2),
+        ((300, 300), (2, 3), &[(2, 100), (1, 3)], 2),
+    ];
+    for (windows, steps, earlier, expected) in cases {
+        assert_eq!(normalized(windows, steps, earlier), expected, "{windows:?} {steps:?} {earlier:?}");
+    }
+}
+
+#[test]
+fn a_proposal_as_old_as_the_window_no_longer_counts() {
+    assert_eq!(normalized((0, 120), (100, 3), &[(9, 2), (5, 1)]), 5);
+    assert_eq!(normalized((0, 121), (100, 3), &[(9, 2), (5, 1)]), 9);
+}

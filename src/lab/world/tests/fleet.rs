@@ -26,17 +26,10 @@ rate = 60.0
 from = "1m"
 timeout = "2s"
 {rest}
-[[designs]]
-name = "d"
-endpoints = {{ "/ready" = ["model"] }}
-[[designs.pod.containers]]
-name = "model"
-ports = [{{ containerPort = 80 }}]
-lifecycle = {{ preStop = {{ sleep = {{ seconds = 5 }} }} }}
-readinessProbe = {{ httpGet = {{ path = "/ready", port = 80 }}, periodSeconds = 2, failureThreshold = 1 }}
-"#
+{design}"#,
+        design = stays_a_while()
     );
-    Scenario::parse(&text, &|_| Err("none".to_owned())).unwrap()
+    fixture::scenario(&text)
 }
 
 #[test]

@@ -12,11 +12,7 @@ fn under_way(scenario: &Scenario) -> World<'_> {
 }
 
 fn quiet() -> Scenario {
-    scenario("", READINESS, PATHS)
-}
-
-fn request(sent: Time) -> Request {
-    Request { sent, attempt: 0, connection: None, is_stream: false, is_trial: false }
+    scenario("", &readiness(), PATHS)
 }
 
 #[test]
@@ -49,7 +45,7 @@ fn an_endpoint_that_outlives_its_pod_is_named() {
 
 #[test]
 fn what_ends_on_a_lost_node_keeps_its_endpoint_until_the_control_plane_notices() {
-    let scenario = scenario("[[actions]]\nat = \"2m\"\nlose_node = 0\n", READINESS, PATHS);
+    let scenario = scenario("[[actions]]\nat = \"2m\"\nlose_node = 0\n", &readiness(), PATHS);
     let mut world = under_way(&scenario);
     let lost = world.slots.iter().position(|slot| world.nodes[slot.node].is_cut()).unwrap();
     world.slots[lost].is_endpoint = true;
@@ -58,14 +54,45 @@ fn what_ends_on_a_lost_node_keeps_its_endpoint_until_the_control_plane_notices()
     assert_eq!(world.score.broken, None);
 }
 
+/// A request that is sent at the end of a world, once more.
+fn sent(world: &mut World<'_>) -> Request {
+    world.score.requests += 1;
+    let number = world.ledger.sent();
+    Request { sent: world.end, attempt: 0, connection: None, is_stream: false, is_trial: false, number }
+}
+
 #[test]
-fn a_request_that_ends_twice_and_one_that_never_ends_are_counted() {
+fn a_request_that_ends_twice_is_named() {
     let scenario = quiet();
     let mut world = under_way(&scenario);
-    world.attempt_ended(world.end, request(ZERO), End::Ok);
+    let request = sent(&mut world);
+    world.attempt_ended(world.end, request, End::Ok);
+    assert_eq!(world.score.broken, None);
+    world.attempt_ended(world.end, request, End::Ok);
+    assert_eq!(world.score.broken, Some("a request ended twice"));
     assert!(!world.score.is_conserved(), "one end more than requests");
-    world.score.requests += 1;
-    assert!(world.score.is_conserved());
-    world.score.requests += 1;
-    assert!(!world.score.is_conserved(), "one has never ended");
+}
+
+#[test]
+fn a_request_that_never_ends_is_named() {
+    let scenario = quiet();
+    let mut world = under_way(&scenario);
+    sent(&mut world);
+    world.finish();
+    assert_eq!(world.score.broken, Some("a request never ended"));
+    assert!(!world.score.is_conserved(), "one request more than ends");
+}
+
+#[test]
+fn one_that_ends_twice_does_not_hide_one_that_never_ends() {
+    let scenario = quiet();
+    let mut world = under_way(&scenario);
+    let (twice, _never) = (sent(&mut world), sent(&mut world));
+    world.attempt_ended(world.end, twice, End::Ok);
+    world.attempt_ended(world.end, twice, End::Ok);
+    assert!(world.score.is_conserved(), "the counts agree");
+    assert_eq!(world.score.broken, Some("a request ended twice"));
+    world.score.broken = None;
+    world.finish();
+    assert_eq!(world.score.broken, Some("a request never ended"));
 }

@@ -21,17 +21,10 @@ from = "30s"
 timeout = "5s"
 surges = [{surge}]
 {rest}
-[[designs]]
-name = "d"
-endpoints = {{ "/ready" = ["model"] }}
-[[designs.pod.containers]]
-name = "model"
-ports = [{{ containerPort = 80 }}]
-lifecycle = {{ preStop = {{ sleep = {{ seconds = 5 }} }} }}
-readinessProbe = {{ httpGet = {{ path = "/ready", port = 80 }}, periodSeconds = 2, failureThreshold = 1 }}
-"#
+{design}"#,
+        design = stays_a_while()
     );
-    Scenario::parse(&text, &|_| Err("none".to_owned())).unwrap()
+    fixture::scenario(&text)
 }
 
 const SURGE: &str = r#"{ at = "3m", for = "5m", times = 4.0 }"#;

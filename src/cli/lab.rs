@@ -3,13 +3,16 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Answer, Failure, Outcome, lab_replay, lab_sweep, terminal};
+use super::terminal::{self, Paint, Tone};
+use super::{Answer, Failure, Outcome, lab_replay, lab_sweep};
 use crate::lab::report::Column;
 use crate::lab::scenario::Scenario;
 use crate::lab::shipped::{self, GROUPS, Shipped};
 use crate::lab::trace::{self, TraceFile};
 use crate::lab::{fuzz, html, report};
 
+/// Room for a name, so that the titles of all groups stand below each other.
+const NAME: usize = 21;
 /// Lines of progress where nobody rewrites a line.
 const TOLD: usize = 10;
 
@@ -164,9 +167,12 @@ fn list() -> Outcome {
     for (index, group) in GROUPS.iter().enumerate() {
         let gap = if index > 0 { "\n" } else { "" };
         writeln!(out, "{gap}{} ({})", group.title, group.page)?;
+        let mut rows = Vec::new();
         for shipped in group.scenarios {
-            writeln!(out, "  {:<22} {}", shipped.name, load(shipped.name)?.title)?;
+            let name = format!("{:<NAME$}", shipped.name);
+            rows.push(vec![(name, Tone::Plain), (load(shipped.name)?.title, Tone::Plain)]);
         }
+        out.write_all(terminal::table(&rows, 2, terminal::width(), Paint::for_stdout()).as_bytes())?;
     }
     writeln!(out, "\n`probegate lab run NAME` runs one, `probegate lab show NAME` prints its file.")?;
     Ok(Answer::Yes)

@@ -11,7 +11,7 @@ const MARGIN: f64 = 48.0;
 const OWN_STYLE: &str = "
 svg.plot { height: auto; } svg text { fill: var(--dim); font: 12px system-ui, sans-serif; }
 td.name { text-align: left; white-space: normal; min-width: 8rem; overflow-wrap: anywhere; }
-@media (max-width: 40rem) { svg text { font-size: 22px; } th, td { padding: .4rem .35rem; } } 
+@media (max-width: 40rem) { svg text { font-size: 22px; } th, td { padding: .4rem .35rem; } td.name { font-size: .8rem; } }
 tr.take { font-weight: 600; }
 .lead { font-size: 1.05rem; }
 ";
@@ -107,7 +107,8 @@ fn table(out: &mut String, sweep: &Sweep) {
             out,
             "<tr{class}><td class=\"name\">{}{beaten}</td><td>{detected}</td><td>{:.1}</td>\
              <td>{:.1}</td><td>{:.0}</td></tr>",
-            escape(&sweep.name(&sweep.points[index])),
+            // On a phone a key is broken at its dots.
+            escape(&sweep.name(&sweep.points[index])).replace('.', ".<wbr>"),
             cost.undetected,
             cost.unwanted_restarts,
             cost.lost

@@ -11,7 +11,8 @@ const MARGIN: f64 = 48.0;
 const OWN_STYLE: &str = "
 svg.plot { height: auto; } svg text { fill: var(--dim); font: 12px system-ui, sans-serif; }
 td.name { text-align: left; white-space: normal; min-width: 8rem; overflow-wrap: anywhere; }
-@media (max-width: 40rem) { svg text { font-size: 22px; } th, td { padding: .4rem .35rem; } td.name { font-size: .8rem; } }
+@media (max-width: 40rem) { svg text { font-size: 22px; } th, td { padding: .4rem .35rem; }
+  td.name { font-size: .8rem; } }
 tr.take { font-weight: 600; }
 .lead { font-size: 1.05rem; }
 ";

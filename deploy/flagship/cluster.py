@@ -164,6 +164,11 @@ class Kubelet:
             Lines(command("get", "events", "-w", "-o", "json"), self.take_event),
         ]
 
+    def still_sees(self):
+        """Raises if a watch has ended: what it would have said is not known, and nothing may be concluded from its silence."""
+        if not all(watch.is_alive() for watch in self.watches):
+            raise RuntimeError("a watch on the API server has ended: the scene cannot be judged")
+
     def take_pod(self, pod):
         for pod in pod.get("items", [pod]):
             name = pod["metadata"]["name"]
@@ -192,9 +197,11 @@ class Kubelet:
             )
 
     def ready(self, pod):
+        self.still_sees()
         return self.seen.get(pod, {}).get("ready", False)
 
     def restarts(self, pod):
+        self.still_sees()
         return self.seen.get(pod, {}).get("restarts", 0)
 
     def event(self, pod, reason, since):

@@ -322,6 +322,11 @@ impl Check {
         self.evidence_at = Some(now);
     }
 
+    /// The engine itself did not run until now: evidence grows old from here.
+    pub(super) fn outlived(&mut self, now: Time) {
+        self.evidence_at = self.evidence_at.map(|_| now);
+    }
+
     /// An attempt ended that counts neither for nor against.
     pub(super) const fn ended(&mut self) {
         self.attempts += 1;

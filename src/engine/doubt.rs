@@ -19,11 +19,13 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    /// Notes that the engine was due at `due` and woke at `now`.
-    pub(super) fn woke(&mut self, now: Time, due: Time) {
-        if now.since(due) > DOUBT_LATE {
+    /// Notes that the engine was due at `due` and woke at `now`; says whether that was too late.
+    pub(super) fn woke(&mut self, now: Time, due: Time) -> bool {
+        let late = now.since(due) > DOUBT_LATE;
+        if late {
             self.late_until = Some(now + DOUBT_HOLD);
         }
+        late
     }
 
     pub(super) const fn throttled(&mut self, on: bool) {
@@ -112,9 +114,9 @@ mod tests {
     #[test]
     fn a_late_wake_up_is_doubted_for_a_while() {
         let mut doubt = Doubt::default();
-        doubt.woke(Time::from_secs(10), Time::from_secs(10));
+        assert!(!doubt.woke(Time::from_secs(10), Time::from_secs(10)));
         assert_eq!(doubt.step(Time::from_secs(10)), None);
-        doubt.woke(Time::from_secs(20), Time::from_secs(15));
+        assert!(doubt.woke(Time::from_secs(20), Time::from_secs(15)));
         assert_eq!(doubt.step(Time::from_secs(20)), Some(true));
         assert_eq!(doubt.wake(), Some(Time::from_secs(20) + DOUBT_HOLD));
         assert_eq!(doubt.step(Time::from_secs(20) + DOUBT_HOLD + Duration::from_nanos(1)), Some(false));

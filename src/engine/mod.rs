@@ -285,8 +285,11 @@ impl Engine {
 
     fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
-        if let Some(due) = self.schedule.next() {
-            self.doubt.woke(self.now, due);
+        if let Some(due) = self.schedule.next()
+            && self.doubt.woke(self.now, due)
+        {
+            // Nobody looked meanwhile: what was known has not grown old by that.
+            self.checks.iter_mut().for_each(|check| check.outlived(self.now));
         }
         self.step_doubt();
         while let Some(slot) = self.schedule.pop_due(self.now) {

@@ -318,6 +318,29 @@ fn a_late_engine_doubts_itself_and_withholds_health() {
 }
 
 #[test]
+fn what_a_late_engine_had_no_chance_to_look_at_is_not_stale_until_it_had_one() {
+    let mut world = World::new(typical());
+    world.run_secs(12);
+    world.transitions.clear();
+    for _ in 0..5 {
+        // The process gets its CPU for two seconds a minute.
+        world.now += secs(60);
+        world.results.clear();
+        world.engine.handle_timeout(world.now);
+        world.carry_out();
+        world.run_secs(2);
+    }
+    assert_eq!(world.status(Gate::Ready), Status::Pass);
+    let turned: Vec<_> = world.transitions.iter().filter(|turn| turn.what != Changed::Doubt).collect();
+    assert!(turned.is_empty(), "{turned:?}");
+    for name in ["model", "redis"] {
+        world.script(name, Box::new(|_| Outcome::unknown("nobody says anything", Duration::ZERO)));
+    }
+    world.run_secs(120);
+    assert_eq!(world.status(Gate::Ready), Status::Fail);
+}
+
+#[test]
 fn all_remote_checks_failing_at_once_is_doubted_and_one_of_them_is_believed() {
     let mut plan = typical();
     plan.checks[1].subject = Subject::Remote;

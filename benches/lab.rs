@@ -1,10 +1,9 @@
 //! What does an hour of a large Deployment cost the lab, in CPU time?
 //!
 //! The goal: a second on one core for 100 pods with Probegate in front, ten checks each, and 1 000 requests a second,
-//! for one virtual hour. Seen of the same worlds with `lab run` of a release build without link-time optimisation, on a
-//! loaded machine, the least of seven runs: 1.21 and 1.28 s of CPU; 1.49 and 1.65 s while each sample of the traffic
-//! had the gates judged anew (then 1.24 to 1.30 s of a full release build on an idle machine). Prints CPU seconds of
-//! this process, for other work on the machine blurs wall time.
+//! for one virtual hour. Seen, in a full release build on an idle machine: 1.01 to 1.10 s, a median of 1.08 (1.24 to 1.30
+//! while each sample of the traffic had the gates judged anew). Prints CPU seconds of this process, for other work on
+//! the machine blurs wall time.
 //! Without `--bench`, as `cargo test --all-targets` starts it, it runs 90 virtual seconds to show that it still works.
 
 use std::fmt::Write as _;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Happening, World, ZERO, narrow};
+use super::{Happening, Slot, World, ZERO, narrow};
 use crate::engine::Time;
 use crate::lab::scenario::ActionKind;
 
@@ -118,6 +118,9 @@ impl World<'_> {
             return;
         }
         known.is_not_ready = true;
+        for pod in self.unheard_on(node) {
+            self.update_endpoint(now, pod);
+        }
         for pod in self.pods_of(node) {
             if has_tolerated {
                 self.delete_pod(now, pod, "deleted: its node has been away for too long");
@@ -133,6 +136,12 @@ impl World<'_> {
         self.plan_reconcile(now);
     }
 
+    /// Pods that ended while nobody could hear of it: endpoints still.
+    fn unheard_on(&self, node: usize) -> Vec<usize> {
+        let is_unheard = |slot: &Slot| slot.inner.is_gone && (slot.is_endpoint || slot.is_leaving);
+        (0..self.slots.len()).filter(|&pod| self.slots[pod].node == node && is_unheard(&self.slots[pod])).collect()
+    }
+
     fn node_returns(&mut self, now: Time, node: usize) {
         if !std::mem::take(&mut self.nodes[node].is_cut) {
             return;
@@ -142,6 +151,9 @@ impl World<'_> {
         let pods = self.pods_of(node);
         for dependency in &mut self.dependencies {
             dependency.cut.retain(|pod| !pods.contains(pod));
+        }
+        for pod in self.unheard_on(node) {
+            self.status_told(now, pod);
         }
         for pod in pods {
             self.status_told(now, pod);

@@ -91,8 +91,8 @@ fn a_triton_whose_stub_is_stopped_leaves_rotation_and_comes_back_by_a_trial() {
     sidecar.until("/ready", 200);
 }
 
-#[test]
-fn a_vllm_whose_engine_hangs_behind_a_good_health_is_condemned_by_its_frozen_counter() {
+/// vLLM, its sidecar, and a client whose request its engine has hung with.
+fn hung_vllm() -> (Guarded, Sidecar, Line) {
     let vllm = Guarded::start("vllm");
     let main = vllm.addresses[0];
     let sidecar = Sidecar::start(&format!(
@@ -106,26 +106,21 @@ fn a_vllm_whose_engine_hangs_behind_a_good_health_is_condemned_by_its_frozen_cou
     vllm.becomes("hung");
     let mut client = Line::open(sidecar.traffic()).unwrap();
     client.send("POST /v1/completions HTTP/1.1\r\nHost: model\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    (vllm, sidecar, client)
+}
+
+#[test]
+fn a_vllm_whose_engine_hangs_behind_a_good_health_is_condemned_by_its_frozen_counter() {
+    let (vllm, sidecar, _client) = hung_vllm();
     sidecar.until("/health", 503);
-    assert_eq!(wire::get(main, "/health").status, 200, "its own word");
+    assert_eq!(wire::get(vllm.addresses[0], "/health").status, 200, "its own word");
     let why = sidecar.probe("/health?verbose").body;
     assert!(why.contains("vllm:iteration_tokens_total_count frozen at 0"), "{why}");
 }
 
 #[test]
 fn a_vllm_whose_engine_hangs_is_condemned_though_its_front_goes_on_answering_questions_through_the_proxy() {
-    let vllm = Guarded::start("vllm");
-    let main = vllm.addresses[0];
-    let sidecar = Sidecar::start(&format!(
-        "[upstream]\naddress = \"{main}\"\npreset = \"vllm\"\nmodels = [\"tiny\"]\n\
-         [checks.progress]\nprogress = {{ stall_after = \"2s\", counter = \"vllm:iteration_tokens_total_count\" }}\n"
-    ));
-    sidecar.until("/ready", 200);
-    until("the counter is read", || sidecar.check("progress")["last"].is_object().then_some(()));
-
-    vllm.becomes("hung");
-    let mut client = Line::open(sidecar.traffic()).unwrap();
-    client.send("POST /v1/completions HTTP/1.1\r\nHost: model\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    let (_vllm, sidecar, _client) = hung_vllm();
     let mut answered = 0;
     until("the hang behind the answers is found", || {
         answered += u32::from(wire::get(sidecar.traffic(), "/v1/models").status == 200);

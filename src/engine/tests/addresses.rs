@@ -34,6 +34,12 @@ impl Pair {
         self.scene.begin();
     }
 
+    fn assert_found_from_here(&mut self) {
+        let since = self.scene.world.now;
+        self.run(30.0);
+        self.scene.assert_found_after(since);
+    }
+
     fn state(&mut self, at: usize) -> BackendState {
         self.scene.world.engine.snapshot().backends[at].state
     }
@@ -59,9 +65,7 @@ fn both_that_hang_condemn_the_whole_in_time() {
         let mut pair = Pair::new(rule);
         pair.begin(0);
         pair.begin(1);
-        let since = pair.scene.world.now;
-        pair.run(30.0);
-        pair.scene.assert_found_after(since);
+        pair.assert_found_from_here();
     }
 }
 
@@ -72,9 +76,7 @@ fn the_second_that_hangs_takes_the_whole_with_it() {
     pair.run(40.0);
     assert_eq!(pair.scene.condemned_at(), None);
     pair.begin(1);
-    let since = pair.scene.world.now;
-    pair.run(30.0);
-    pair.scene.assert_found_after(since);
+    pair.assert_found_from_here();
 }
 
 #[test]
@@ -84,9 +86,7 @@ fn one_that_hangs_beside_one_that_its_check_holds_shut_is_the_whole() {
     pair.run(30.0);
     assert_eq!(pair.state(1), BackendState::Down);
     pair.begin(0);
-    let since = pair.scene.world.now;
-    pair.run(30.0);
-    pair.scene.assert_found_after(since);
+    pair.assert_found_from_here();
 }
 
 #[test]

@@ -9,6 +9,13 @@ use super::stall::{SAMPLE, STALL_AFTER, Scene, bare, counted, server};
 use super::*;
 use crate::limits::{ASIDE_MAX, STALL_HOLD};
 
+/// A counter that stands still.
+fn frozen() -> Scene {
+    let mut scene = Scene::new(server(counted()));
+    scene.page(|_| Some(28.0));
+    scene
+}
+
 /// A quarter of a second in which a question comes every `every` quarters and is answered at once.
 fn polled(scene: &mut Scene, seconds: u64, every: u64) {
     for turn in 0..seconds * 4 {
@@ -23,8 +30,7 @@ fn polled(scene: &mut Scene, seconds: u64, every: u64) {
 #[test]
 fn a_hang_behind_a_front_that_answers_questions_is_found_where_a_counter_is_named() {
     for every in [1, 4, 12] {
-        let mut scene = Scene::new(server(counted()));
-        scene.page(|_| Some(28.0));
+        let mut scene = frozen();
         polled(&mut scene, 7, every);
         scene.begin();
         scene.byte();
@@ -64,8 +70,7 @@ fn the_last_work_moved_the_counter_whatever_was_asked_since() {
 
 #[test]
 fn a_question_that_is_pending_beside_others_is_no_work_pending() {
-    let mut scene = Scene::new(server(counted()));
-    scene.page(|_| Some(28.0));
+    let mut scene = frozen();
     scene.begin();
     scene.traffic.work_begun = None;
     polled(&mut scene, 120, 4);
@@ -78,8 +83,7 @@ fn a_question_that_is_pending_beside_others_is_no_work_pending() {
 
 #[test]
 fn a_page_that_cannot_be_read_leaves_the_hang_hidden_and_says_so() {
-    let mut scene = Scene::new(server(counted()));
-    scene.page(|_| Some(28.0));
+    let mut scene = frozen();
     scene.run(7.0);
     scene.world.script("progress", Box::new(|_| Outcome::unknown("it answered 404", ms(1))));
     scene.begin();
@@ -90,8 +94,7 @@ fn a_page_that_cannot_be_read_leaves_the_hang_hidden_and_says_so() {
 
 #[test]
 fn impatient_clients_and_a_poller_together_hide_no_hang() {
-    let mut scene = Scene::new(server(counted()));
-    scene.page(|_| Some(28.0));
+    let mut scene = frozen();
     scene.traffic.pace = Some(ms(200));
     scene.begin();
     scene.end();
@@ -104,9 +107,7 @@ fn impatient_clients_and_a_poller_together_hide_no_hang() {
         scene.traffic.work_begun = Some(scene.world.now);
         polled(&mut scene, 1, 2);
         if turn > 0 {
-            scene.traffic.abandoned += 1;
-            scene.traffic.abandoned_wait += secs(2);
-            scene.traffic.abandoned_sharing += 2;
+            scene.gives_up(secs(2));
         }
     }
     let at = scene.condemned_at().expect("found");
@@ -115,8 +116,7 @@ fn impatient_clients_and_a_poller_together_hide_no_hang() {
 
 #[test]
 fn questions_answered_mend_no_hang_and_work_does() {
-    let mut scene = Scene::new(server(counted()));
-    scene.page(|_| Some(28.0));
+    let mut scene = frozen();
     scene.begin();
     polled(&mut scene, 40, 4);
     assert_eq!(scene.world.status(Gate::Health), Status::Fail);
@@ -130,8 +130,7 @@ fn questions_answered_mend_no_hang_and_work_does() {
 
 #[test]
 fn a_hang_that_only_questions_come_to_is_tried_again_in_the_end() {
-    let mut scene = Scene::new(server(counted()));
-    scene.page(|_| Some(28.0));
+    let mut scene = frozen();
     scene.begin();
     polled(&mut scene, 30, 4);
     scene.leave();

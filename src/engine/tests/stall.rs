@@ -85,6 +85,13 @@ impl Scene {
         self.traffic.quietest_since = None;
     }
 
+    /// One of two clients leaves that has waited for so long; another may have come in its place.
+    pub(super) fn gives_up(&mut self, waited: Duration) {
+        self.traffic.abandoned += 1;
+        self.traffic.abandoned_wait += waited;
+        self.traffic.abandoned_sharing += 2;
+    }
+
     /// The counter as the page shows it; `None`: the page is silent.
     pub(super) fn page(&mut self, value: impl Fn(Time) -> Option<f64> + 'static) {
         self.world.script(
@@ -427,9 +434,7 @@ fn a_hang_that_is_let_go_works_off_what_was_given_up_meanwhile_and_is_condemned_
         scene.traffic.in_flight = 2;
         scene.traffic.oldest_begun = Some(scene.world.now);
         scene.run(1.0);
-        scene.traffic.abandoned += 1;
-        scene.traffic.abandoned_wait += secs(5);
-        scene.traffic.abandoned_sharing += 2;
+        scene.gives_up(secs(5));
     }
     assert_eq!(scene.world.turns(Gate::Health, Status::Fail).len(), 1);
     scene.traffic.oldest_begun = Some(scene.world.now);
@@ -460,9 +465,7 @@ fn a_hang_is_found_though_every_client_gives_up_soon() {
         scene.traffic.oldest_begun = Some(scene.world.now);
         scene.run(1.0);
         if turn > 0 {
-            scene.traffic.abandoned += 1;
-            scene.traffic.abandoned_wait += secs(2);
-            scene.traffic.abandoned_sharing += 2;
+            scene.gives_up(secs(2));
         }
     }
     let at = scene.condemned_at().expect("found");

@@ -198,6 +198,13 @@ struct Slot {
     undetected: Vec<(usize, Time)>,
 }
 
+impl Slot {
+    /// An endpoint whose pod has ended.
+    const fn is_ghost(&self) -> bool {
+        (self.is_endpoint || self.is_leaving) && self.inner.is_gone
+    }
+}
+
 struct World<'a> {
     scenario: &'a Scenario,
     design: &'a Design,
@@ -491,9 +498,8 @@ impl<'a> World<'a> {
     /// An endpoint ends before its pod does. Looked at from time to time, and not where endpoints change: a change
     /// that never came would not be looked at there.
     fn look_for_ghosts(&mut self) {
-        let is_ghost = |slot: &Slot| (slot.is_endpoint || slot.is_leaving) && slot.inner.is_gone;
         // What ends on a lost node is there for as long as the control plane hears nothing else.
-        if self.slots.iter().any(|slot| is_ghost(slot) && !self.nodes[slot.node].is_cut()) {
+        if self.slots.iter().any(|slot| slot.is_ghost() && !self.nodes[slot.node].is_cut()) {
             self.score.breaks("an endpoint of a pod that does not exist");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Happening, Slot, World, ZERO, narrow};
+use super::{Happening, World, ZERO, narrow};
 use crate::engine::Time;
 use crate::lab::scenario::ActionKind;
 
@@ -138,8 +138,7 @@ impl World<'_> {
 
     /// Pods that ended while nobody could hear of it: endpoints still.
     fn unheard_on(&self, node: usize) -> Vec<usize> {
-        let is_unheard = |slot: &Slot| slot.inner.is_gone && (slot.is_endpoint || slot.is_leaving);
-        (0..self.slots.len()).filter(|&pod| self.slots[pod].node == node && is_unheard(&self.slots[pod])).collect()
+        (0..self.slots.len()).filter(|&pod| self.slots[pod].node == node && self.slots[pod].is_ghost()).collect()
     }
 
     fn node_returns(&mut self, now: Time, node: usize) {

@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 use super::access;
 use super::connection::Open;
 use super::forward::{Lease, Ticket};
-use super::http1::Scratch;
+use super::http1::{Scratch, poll_write_all};
 use super::refusal::Reason;
 
 /// Joins client and upstream once both have switched.
@@ -115,7 +115,8 @@ impl Way {
         T: AsyncWrite + Unpin,
     {
         loop {
-            ready!(self.poll_drain(cx, to))?;
+            ready!(poll_write_all(cx, to, &self.pending, &mut self.taken))?;
+            (self.pending, self.taken) = (Vec::new(), 0);
             match self.end {
                 End::Open => {}
                 End::Read => {
@@ -147,19 +148,6 @@ impl Way {
             };
             self.pending.extend_from_slice(&bytes[written..]);
         }
-    }
-
-    fn poll_drain<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut T) -> Poll<io::Result<()>> {
-        while self.taken < self.pending.len() {
-            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.pending[self.taken..]))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.taken += written;
-        }
-        self.pending = Vec::new();
-        self.taken = 0;
-        Poll::Ready(Ok(()))
     }
 }
 

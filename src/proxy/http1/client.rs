@@ -236,13 +236,7 @@ impl<S: Wire> Client<S> {
 
     /// Ready once everything has been taken.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.taken < self.pending.len() {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.pending[self.taken..]))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.taken += count;
-        }
+        ready!(poll_write_all(cx, &mut self.stream, &self.pending, &mut self.taken))?;
         self.taken = 0;
         self.pending.clear();
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -310,6 +304,23 @@ impl<S: Wire> Client<S> {
             let _ = timeout(LINGER, drained).await;
         }
     }
+}
+
+/// Writes `bytes` from `taken` on. Ready once all have been taken.
+pub(in crate::proxy) fn poll_write_all<W: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    to: &mut W,
+    bytes: &[u8],
+    taken: &mut usize,
+) -> Poll<io::Result<()>> {
+    while *taken < bytes.len() {
+        let count = ready!(Pin::new(&mut *to).poll_write(cx, &bytes[*taken..]))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        *taken += count;
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// What an answer must fit.

@@ -17,7 +17,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub(super) use client::Wire;
+pub(super) use client::{Wire, poll_write_all};
 pub(super) use scratch::Scratch;
 pub(super) use serve::serve;
 

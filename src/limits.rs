@@ -25,6 +25,9 @@ pub const FIRST_ATTEMPTS_EVERY: Duration = Duration::from_millis(25);
 /// How long past its deadline an attempt may go unreported before the engine itself calls it a timeout.
 /// The collector reports at the deadline and knows what it was waiting for; this is the backstop.
 pub const DEADLINE_SLACK: Duration = Duration::from_millis(500);
+/// While `/health` fails the port is looked at this often: a model server that is restarted can be away for less than
+/// a second, and one whose restart nobody saw would be restarted again.
+pub const GLANCE: Duration = Duration::from_millis(100);
 /// A reason is for a line on a terminal.
 pub const REASON_BYTES_MAX: usize = 300;
 /// Of a checked answer's body, at most this much is read and judged.

@@ -223,10 +223,18 @@ impl Check {
     pub(super) fn interval(&self, plan: &CheckPlan) -> Duration {
         match self.measured {
             CheckState::Pending | CheckState::Stale | CheckState::Skipped => plan.pending_interval,
-            CheckState::Up if self.failures > 0 => plan.fast_interval,
-            CheckState::Down if self.passes > 0 => plan.fast_interval,
+            CheckState::Up | CheckState::Down if self.is_turning() => plan.fast_interval,
             CheckState::Up => plan.interval,
             CheckState::Down => plan.down_interval,
+        }
+    }
+
+    /// Whether its last results contradict its state: how soon the next ones come decides when it turns.
+    pub(super) const fn is_turning(&self) -> bool {
+        match self.measured {
+            CheckState::Up => self.failures > 0,
+            CheckState::Down => self.passes > 0,
+            CheckState::Pending | CheckState::Stale | CheckState::Skipped => true,
         }
     }
 

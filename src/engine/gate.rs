@@ -102,6 +102,7 @@ impl Engine {
             }
             self.ledger.record(self.now);
             self.condemned = true;
+            self.watch_ports();
         }
         Status::Fail
     }

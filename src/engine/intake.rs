@@ -10,6 +10,7 @@ use super::plan::{BackendId, CheckId, OnTimeout, Subject};
 use super::snapshot::{Changed, InstancePhase};
 use super::time::Time;
 use super::{Attempt, Engine, Fault, Outcome, Output, Sign, Verdict, check_id};
+use crate::limits::GLANCE;
 
 /// The kind whose passes are as good as a real request that ended well.
 const GOLDEN: &str = "golden";
@@ -70,9 +71,28 @@ impl Engine {
         let plan = &self.plan.checks[id.index()];
         let check = &mut self.checks[id.index()];
         // Until it has been read once, a counter can witness nothing.
-        let interval = if check.wants_first_reading(plan) { plan.pending_interval } else { check.interval(plan) };
+        let mut interval = if check.wants_first_reading(plan) { plan.pending_interval } else { check.interval(plan) };
+        let away = self.instance.phase() == InstancePhase::Gone;
+        if self.condemned
+            && (away || !check.is_turning())
+            && self.plan.backends.iter().any(|backend| backend.check == id)
+        {
+            interval = interval.min(GLANCE);
+        }
         let wait = self.jitter.stretch(interval, plan.jitter_permille);
         check.plan_attempt((started + wait).max(self.now));
+    }
+
+    /// A restart is called for: from now on the ports are watched closely, so that it is not missed.
+    pub(super) fn watch_ports(&mut self) {
+        for at in 0..self.plan.backends.len() {
+            let id = self.plan.backends[at].check;
+            let check = &mut self.checks[id.index()];
+            if check.next_attempt().is_some_and(|next| next > self.now + GLANCE) && !check.is_turning() {
+                check.plan_attempt(self.now + GLANCE);
+                self.refresh(id, "");
+            }
+        }
     }
 
     fn take_sign(&mut self, id: CheckId, sign: Sign) {

@@ -52,6 +52,60 @@ fn a_server_that_is_gone_for_longer_than_a_start_may_take_is_condemned() {
 }
 
 #[test]
+fn a_restart_that_takes_a_third_of_a_second_is_seen_while_health_fails() {
+    let mut plan = typical();
+    plan.checks.push(CheckPlan { subject: Subject::Server, ..check("app") });
+    plan.health.require = one(2);
+    let mut world = World::new(plan);
+    let away = |now: Time| now >= Time::from_millis(40_300) && now < Time::from_millis(40_600);
+    world.script(
+        "model",
+        Box::new(move |now| {
+            if away(now) {
+                Outcome::fail(Fault::Refused, "connection refused", ms(1)).sign(Sign::Refused)
+            } else {
+                Outcome::pass(ms(1)).sign(Sign::Answered)
+            }
+        }),
+    );
+    world.script("app", failing_between(10, 1000));
+    world.run_secs(39);
+    assert_eq!(world.statuses()[2], Status::Fail);
+    world.run_secs(1);
+    assert_eq!(world.statuses()[2], Status::Pass);
+    assert_eq!(world.engine.snapshot().instance.number, 2);
+}
+
+#[test]
+fn looking_closely_changes_no_threshold() {
+    let mut plan = typical();
+    plan.checks.push(CheckPlan { subject: Subject::Server, ..check("app") });
+    plan.health.require = vec![Member::Check(CheckId(0)), Member::Check(CheckId(2))];
+    plan.checks[0].success_threshold = 3;
+    plan.checks[0].fast_interval = secs(2);
+    let mut world = World::new(plan);
+    let busy = |now: Time| now >= Time::from_secs(30) && now < Time::from_secs(60);
+    world.script(
+        "model",
+        Box::new(move |now| {
+            if busy(now) {
+                Outcome::fail(Fault::Answer, "status 503", ms(1)).sign(Sign::Answered)
+            } else {
+                Outcome::pass(ms(1)).sign(Sign::Answered)
+            }
+        }),
+    );
+    world.script("app", failing_between(10, 50));
+    world.run_secs(59);
+    assert_eq!(world.state("model"), CheckState::Down);
+    // The first pass is seen soon; the other two that it takes come as they always do.
+    world.run_secs(4);
+    assert_eq!(world.state("model"), CheckState::Down);
+    world.run_secs(2);
+    assert_eq!(world.state("model"), CheckState::Up);
+}
+
+#[test]
 fn without_a_startup_gate_a_server_that_is_gone_is_condemned_by_its_thresholds() {
     let mut plan = typical();
     plan.startup.require.clear();

@@ -19,7 +19,7 @@ pub(super) struct Sidecar {
     pub(super) passage: Passage,
     pub(super) plane: Plane,
     pub(super) drain: DrainPhase,
-    /// When the driver was last told to wake up.
+    /// When it is to be woken up next.
     wake: Option<Time>,
     /// Which process this is; events of an earlier one are dropped.
     pub(super) life: u32,
@@ -134,9 +134,11 @@ impl Sidecar {
     }
 
     pub(super) fn wake_up(&mut self, now: Time, steps: &mut Steps) {
+        // A call that a sooner one has overtaken is spent: were it heard, each would plan another, for ever.
+        if self.wake.take_if(|planned| *planned <= now).is_none() {
+            return;
+        }
         self.engine.handle_timeout(now);
-        // That call is spent, whatever it was for.
-        self.wake = None;
         self.carry_out(steps);
     }
 

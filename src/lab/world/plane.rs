@@ -47,6 +47,8 @@ pub(super) struct Plane {
     shed: u64,
     last_byte: Option<Time>,
     pace: Pace,
+    /// Requests that the server may still be at though nobody waits, as the engine said last: they share it too.
+    pub(super) left_over: u64,
 }
 
 impl Plane {
@@ -65,6 +67,7 @@ impl Plane {
             shed: 0,
             last_byte: None,
             pace: Pace::default(),
+            left_over: 0,
         }
     }
 

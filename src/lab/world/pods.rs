@@ -299,10 +299,7 @@ impl World<'_> {
         self.queue.push(now + limits::TRAFFIC_SAMPLE, Happening::Sample { pod: narrow(pod), life });
         self.collect(now, pod);
         let seen = self.slots[pod].inner.server.overview(now);
-        self.with_sidecar(now, pod, life, |sidecar, steps| {
-            let traffic = sidecar.plane.sample(now, seen);
-            sidecar.told(now, traffic, steps);
-        });
+        self.with_sidecar(now, pod, life, |sidecar, steps| sidecar.told(now, seen, steps));
     }
 
     pub(super) fn with_sidecar(

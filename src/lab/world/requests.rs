@@ -280,9 +280,12 @@ impl World<'_> {
     /// What the request asks of the server, and what the dependencies cost it.
     fn asked(&mut self, now: Time, pod: usize, request: Request, deadline: Time) -> Asked {
         let inner = &self.slots[pod].inner;
-        let limit = inner.sidecar.as_ref().and_then(|sidecar| sidecar.plane.terms.first_byte_timeout);
+        let plane = inner.sidecar.as_ref().map(|sidecar| &sidecar.plane);
+        let limit = plane.and_then(|plane| plane.terms.first_byte_timeout);
         let deadline = limit.map_or(deadline, |limit| deadline.min(now + limit));
-        let mut asked = Asked { takes: inner.sidecar_slowness, is_answered: true, deadline, stream: None };
+        let left_over = plane.map_or(0, |plane| plane.left_over);
+        let takes = inner.sidecar_slowness;
+        let mut asked = Asked { takes, is_answered: true, deadline, stream: None, left_over };
         for used in &inner.server.spec.uses {
             let dependency = &self.dependencies[used.dependency];
             let (takes, is_answered) = match dependency.illness(now, pod) {

@@ -41,7 +41,7 @@ pub(super) struct Flight {
     pub(super) deadline: Time,
     /// The first byte of a stream, and the time between two.
     stream: Option<(Time, Duration)>,
-    /// Requests that the server had at its arrival, itself among them.
+    /// Requests that the server had at its arrival as the sidecar knows, itself among them.
     pub(super) sharing: u32,
 }
 
@@ -55,6 +55,8 @@ pub(super) struct Asked {
     pub(super) deadline: Time,
     /// How long the answer streams, and the time between two pieces.
     pub(super) stream: Option<(Duration, Duration)>,
+    /// Requests that nobody waits for any more, and that the server may still be at.
+    pub(super) left_over: u64,
 }
 
 /// The process of one pod's server.
@@ -194,7 +196,7 @@ impl Server {
             return Arrival::Rejected(End::Refused);
         }
         let deadline = asked.deadline;
-        let sharing = u32::try_from(self.flights.len() + 1).unwrap_or(u32::MAX);
+        let sharing = u32::try_from(self.flights.len() as u64 + 1 + asked.left_over).unwrap_or(u32::MAX);
         let flight = Flight {
             ends: deadline,
             end: End::Timeout,
@@ -442,14 +444,32 @@ mod tests {
     }
 
     fn arrive_with(server: &mut Server, now: Time, stream: Option<(Duration, Duration)>) -> Arrival {
-        let is_stream = stream.is_some();
-        let request = Request { sent: now, attempt: 0, connection: None, is_stream, is_trial: false, number: 0 };
-        let asked = Asked { takes: Duration::ZERO, is_answered: true, deadline: now + Duration::from_secs(1), stream };
-        server.arrive(now, request, asked, &mut Rng::new(1))
+        server.arrive(now, request(now, stream.is_some()), asked(now, stream), &mut Rng::new(1))
+    }
+
+    const fn request(now: Time, is_stream: bool) -> Request {
+        Request { sent: now, attempt: 0, connection: None, is_stream, is_trial: false, number: 0 }
+    }
+
+    fn asked(now: Time, stream: Option<(Duration, Duration)>) -> Asked {
+        let deadline = now + Duration::from_secs(1);
+        Asked { takes: Duration::ZERO, is_answered: true, deadline, stream, left_over: 0 }
     }
 
     fn ends(server: &mut Server, until: Time) -> Vec<End> {
         std::iter::from_fn(|| server.ended(until)).map(|flight| flight.end).collect()
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_shares_the_server_too() {
+        let mut server = server(2, 3);
+        let now = Time::from_secs(1);
+        let asked = Asked { left_over: 3, ..asked(now, None) };
+        server.arrive(now, request(now, false), asked, &mut Rng::new(1));
+        arrive(&mut server, now);
+        let sharing: Vec<u32> = std::iter::from_fn(|| server.ended(Time::from_secs(9))).map(|f| f.sharing).collect();
+        assert_eq!(sharing.iter().max(), Some(&4));
+        assert_eq!(sharing.iter().min(), Some(&2));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::plane::Plane;
+use super::server::Overview;
 use crate::engine::{
     Attempt, BackendId, Changed, CheckId, DrainPhase, Engine, Fault, Gate, Input, Outcome, Output, Passage, Plan,
-    Reading, Sign, Status, Subject, Time, Traffic,
+    Reading, Sign, Status, Subject, Time,
 };
 use crate::lab::scenario::Terms;
 
@@ -143,7 +144,9 @@ impl Sidecar {
     }
 
     /// As the driver in the pod tells it.
-    pub(super) fn told(&mut self, now: Time, traffic: Traffic, steps: &mut Steps) {
+    pub(super) fn told(&mut self, now: Time, seen: Overview, steps: &mut Steps) {
+        self.plane.left_over = self.engine.left_over();
+        let traffic = self.plane.sample(now, seen);
         self.engine.handle_input(now, Input::Traffic(traffic));
         self.carry_out(steps);
     }

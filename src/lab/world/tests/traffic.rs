@@ -1,6 +1,7 @@
 //! The engine of the lab sees the requests of the lab: failing answers, admission.
 
 use super::*;
+use crate::lab::scenario::Surge;
 
 const PROBEGATE: &str = r#"
 [upstream]
@@ -92,6 +93,25 @@ fn a_hang_is_found_by_the_requests_that_wait_and_by_nobody_where_all_have_left()
     let left = score(&behind("", "", HANG));
     assert_eq!((left.restarts, left.pods_lost), (0, 1));
     assert!(left.out_of_rotation_seconds > 200.0, "{}", left.out_of_rotation_seconds);
+}
+
+#[test]
+fn what_clients_gave_up_on_shares_the_server_with_those_that_come_after() {
+    let left_over = |seconds: u64| {
+        let mut scenario = behind("", "", "");
+        let (at, until) = (Duration::from_secs(120), Duration::from_secs(140));
+        scenario.clients.surges = vec![Surge { at, until, times: 6.0 }];
+        scenario.versions[0].server.service_time = Duration::from_millis(100);
+        scenario.duration = Duration::from_secs(seconds);
+        let mut world = World::new(&scenario, &scenario.designs[0], 1);
+        world.run();
+        let Some(sidecar) = &world.slots[0].inner.sidecar else { panic!("no sidecar") };
+        sidecar.plane.left_over
+    };
+    // Before a surge of three times the capacity, right after it, and once the server is through with it.
+    assert_eq!(left_over(119), 0);
+    assert!(left_over(141) > 100);
+    assert_eq!(left_over(300), 0);
 }
 
 #[test]

@@ -171,8 +171,11 @@ endpoints() { k get endpointslices -l "kubernetes.io/service-name=${1:-model-ser
 # Restarts of a container, over all pods with a label: restarts LABEL CONTAINER.
 restarts() { k get pods -l "$1" -o "jsonpath={range .items[*]}{.status.containerStatuses[?(@.name==\"$2\")].restartCount}{\"\n\"}{end}" |
     awk '{ sum += $1 } END { print sum + 0 }'; }
-# The oldest pod with a label, and one field of a pod: pod_of LABEL, field POD JSONPATH.
-pod_of() { k get pods -l "${1:-app.kubernetes.io/instance=model-server}" --sort-by=.metadata.creationTimestamp -o 'jsonpath={.items[0].metadata.name}'; }
+# The oldest pod with a label that nobody has deleted, and one field of a pod: pod_of LABEL, field POD JSONPATH.
+pod_of() {
+    k get pods -l "${1:-app.kubernetes.io/instance=model-server}" --sort-by=.metadata.creationTimestamp \
+        -o go-template='{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{"\n"}}{{end}}{{end}}' | sed -n 1p
+}
 field() { k get pod "$1" -o "jsonpath={$2}"; }
 # The condition of a rollout that was given up, and how it is told from one that goes on.
 given_up() { [ "$(k get deployment "$1" -o 'jsonpath={.status.conditions[?(@.type=="Progressing")].reason}')" = ProgressDeadlineExceeded ]; }

@@ -5,8 +5,11 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{Answer, ConfigFile, Failure, Outcome};
-use crate::config::{self, Config, Overrides, Problem, Problems, UnsetVariable};
-use crate::engine::Member;
+use crate::config::{self, Config, Overrides, Problem, Problems};
+use crate::engine::{Member, ProgressPlan};
+
+const SILENCE_ALONE: &str = "silence alone decides that the model server hangs; where it counts the work that it has done, \
+    name that `counter`, or a `golden` check that must go unanswered too";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -33,14 +36,16 @@ pub(super) fn run(args: Args) -> Outcome {
             for unset in config::unset_variables(&config, &overrides.environment) {
                 writeln!(out, "note: {unset} here; `run` and `check` need it")?;
             }
+            for check in silence_alone(&config) {
+                writeln!(out, "note: checks.{check}: {SILENCE_ALONE}")?;
+            }
         }
         (Ok(config), Format::Json) => {
-            let notes = config::unset_variables(&config, &overrides.environment);
-            writeln!(
-                out,
-                "{:#}",
-                json!({ "ok": true, "problems": [], "notes": notes.iter().map(note).collect::<Vec<_>>() })
-            )?;
+            let unset = config::unset_variables(&config, &overrides.environment);
+            let unset = unset.iter().map(|unset| note(&unset.check, &unset.to_string()));
+            let silent = silence_alone(&config).map(|check| note(check, SILENCE_ALONE));
+            let notes: Vec<Value> = unset.chain(silent).collect();
+            writeln!(out, "{:#}", json!({ "ok": true, "problems": [], "notes": notes }))?;
         }
         (Err(problems), Format::Text) => return Err(Failure::new(text(&problems))),
         (Err(problems), Format::Json) => {
@@ -106,6 +111,17 @@ fn problem(problem: &Problem) -> Value {
     })
 }
 
-fn note(unset: &UnsetVariable) -> Value {
-    json!({ "key": format!("checks.{}", unset.check), "message": unset.to_string() })
+fn note(check: &str, message: &str) -> Value {
+    json!({ "key": format!("checks.{check}"), "message": message })
+}
+
+/// `progress` checks that have nothing but the proxy's own sight of the traffic to go by.
+fn silence_alone(config: &Config) -> impl Iterator<Item = &str> {
+    let alone = |rule: &ProgressPlan| rule.counter.is_none() && rule.cpu.is_none() && rule.golden.is_none();
+    config
+        .engine
+        .checks
+        .iter()
+        .filter(move |check| check.progress().is_some_and(alone))
+        .map(|check| check.name.as_str())
 }

@@ -136,6 +136,20 @@ fn bad_files_and_bad_words_end_with_2_and_all_problems() {
 }
 
 #[test]
+fn lint_advises_a_counter_where_silence_alone_decides() {
+    let lint = |progress: &str| {
+        let text = format!("[upstream]\naddress = \"127.0.0.1:1\"\n[checks.moves]\nprogress = {{ {progress} }}\n");
+        let (code, out, err) = says(&["lint", "-c", &file(&text).file]);
+        assert_eq!(code, Some(0), "{out}{err}");
+        out
+    };
+    let advised = |out: &str| out.contains("note: checks.moves: silence alone decides");
+    assert!(advised(&lint(r#"stall_after = "30s""#)));
+    assert!(!advised(&lint(r#"stall_after = "30s", counter = "done_total""#)));
+    assert!(!advised(&lint(r#"stall_after = "30s", process = "server""#)));
+}
+
+#[test]
 fn a_taken_port_is_named_and_nothing_is_left_running() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -60,6 +60,8 @@ pub(super) fn lower(
     life.on_timeout = match raw.on_timeout {
         Some(RawOnTimeout::Unknown) => OnTimeout::Unknown,
         Some(RawOnTimeout::UnknownWhileMoving) => OnTimeout::UnknownWhileMoving,
+        // Labelled examples wait in the same queue as the users.
+        None if raw.golden.is_some() => OnTimeout::UnknownWhileMoving,
         Some(RawOnTimeout::Fail) | None => OnTimeout::Fail,
     };
     life.scope = match raw.scope {

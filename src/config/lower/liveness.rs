@@ -6,27 +6,38 @@ use super::super::plan::{CheckSpec, Kind, MetricSelector};
 use crate::engine::{Member, Plan};
 
 /// Gauges of load that model servers export: queues, caches, requests at once.
-const SATURATION: [&str; 20] = [
+const SATURATION: [&str; 31] = [
+    "batch_request_queue",
     "bentoml_service_request_in_progress",
+    "llamacpp:kv_cache_tokens",
     "llamacpp:kv_cache_usage_ratio",
     "llamacpp:requests_deferred",
     "llamacpp:requests_processing",
-    "batch_request_queue",
     "nv_inference_pending_request_count",
     "nv_trt_llm_kv_cache_block_metrics",
+    "nv_trt_llm_request_metrics",
     "parallel_request_queue",
+    "QueueTime",
     "ray_serve_deployment_queued_queries",
     "ray_serve_replica_processing_queries",
     "sglang:num_queue_reqs",
     "sglang:num_running_reqs",
     "sglang:token_usage",
     "te_queue_size",
+    "tgi_batch_current_max_tokens",
     "tgi_batch_current_size",
     "tgi_queue_size",
     "trtllm_kv_cache_utilization",
+    "trtllm_num_requests_running",
     "trtllm_num_requests_waiting",
+    "ts_queue_latency_microseconds",
+    "vllm:cpu_cache_usage_perc",
+    "vllm:gpu_cache_usage_perc",
     "vllm:kv_cache_usage_perc",
+    "vllm:num_requests_running",
+    "vllm:num_requests_swapped",
     "vllm:num_requests_waiting",
+    "vllm:num_requests_waiting_by_reason",
 ];
 
 /// Refuses `[health]` members that golden requests or signs of load could bring down by themselves.
@@ -46,15 +57,23 @@ pub(super) fn refuse_unfit(plan: &Plan, specs: &[CheckSpec], faults: &mut Faults
     for (index, member) in plan.health.require.iter().enumerate() {
         let place = || join(&path(["health", "require"]), &index.to_string());
         let name = plan.member_name(*member);
-        if alone(plan, specs, *member, &golden) {
+        let is_golden = alone(plan, specs, *member, &golden);
+        if is_golden {
             let message = format!("`{name}` would let wrong answers alone restart the model server");
             let expected =
                 "it in [ready], or named by a progress check as `golden`: a restart does not mend a bad model";
             faults.push(Fault::value(place(), message).expected(expected));
         }
-        if alone(plan, specs, *member, &load) {
+        let is_load = alone(plan, specs, *member, &load);
+        if is_load {
             let message = format!("`{name}` is a sign of load, and busy is not dead");
             let expected = "it in [ready]: a restart of a saturated server only adds a model load to the overload";
+            faults.push(Fault::value(place(), message).expected(expected));
+        }
+        // An overload makes golden requests late: the two together say no more than each.
+        if !is_golden && !is_load && alone(plan, specs, *member, &|spec| golden(spec) || load(spec)) {
+            let message = format!("`{name}` would let load and wrong answers restart the model server");
+            let expected = "a member that must be down as well: one of the model server's own checks, or `progress`";
             faults.push(Fault::value(place(), message).expected(expected));
         }
     }

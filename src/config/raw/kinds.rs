@@ -55,7 +55,8 @@ pub(crate) struct RawCheck {
     /// What stale evidence means to `/ready`: `fail` (default), `hold` the last state, or only `degrade`.
     pub(crate) on_stale: Option<RawOnStale>,
     /// What a timeout counts as: `fail` (default), `unknown`, for a busy server is slow and slow is not dead, or
-    /// `unknown-while-moving`: a failure only while no request is pending, or none has moved for long.
+    /// `unknown-while-moving` (default of `golden`): a failure only while no request is pending, or none has moved for
+    /// long.
     pub(crate) on_timeout: Option<RawOnTimeout>,
     /// Checks and groups without which this one means nothing: while one is down, this is skipped.
     pub(crate) depends_on: Vec<String>,

@@ -64,6 +64,10 @@ fn golden_takes_its_time_and_its_file_lies_beside_the_configuration() {
     let golden = life(&config, "g");
     assert_eq!((golden.interval, golden.timeout), (crate::limits::GOLDEN_INTERVAL, crate::limits::GOLDEN_TIMEOUT));
     assert_eq!(golden.only_when_idle, Some(Duration::from_secs(30)));
+    // It waits in the same queue as the users: in an overload its lateness is no news.
+    assert_eq!(golden.on_timeout, OnTimeout::UnknownWhileMoving);
+    let strict = with("[checks.g]\ngolden = \"golden.json\"\non_timeout = \"fail\"").expect("whole");
+    assert_eq!(life(&strict, "g").on_timeout, OnTimeout::Fail);
 }
 
 #[test]
@@ -106,4 +110,12 @@ fn load_and_golden_requests_never_decide_liveness_alone() {
     assert!(problems(&health("both", &group("all"))).contains("would let wrong answers alone restart"));
     assert!(with(&health("both", &group("any"))).is_ok());
     assert!(problems(&health("loads", "[groups.loads]\nany = [\"queue\"]")).contains("busy is not dead"));
+    let two = |others: &str| format!("[groups.two]\nany = [\"golden\", \"queue\"{others}]");
+    assert!(problems(&health("two", &two(""))).contains("would let load and wrong answers restart"));
+    assert!(with(&health("two", &two(", \"alive\""))).is_ok());
+    for gauge in ["vllm:num_requests_running", "vllm:gpu_cache_usage_perc", "trtllm_num_requests_running", "QueueTime"]
+    {
+        let text = health("queue", "").replace("vllm:num_requests_waiting", gauge);
+        assert!(problems(&text).contains("busy is not dead"), "{gauge}");
+    }
 }

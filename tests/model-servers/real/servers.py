@@ -216,7 +216,7 @@ SERVERS = [
         worker="triton_python_backend_stub",
         model="slow",
         metrics="metrics",
-        counter="nv_inference_request_success",
+        counter="nv_inference_exec_count",
         stopped="failing",
         quick=oip(20.0),
     ),
@@ -233,7 +233,7 @@ SERVERS = [
         worker="VLLM::EngineCore",
         model="tiny",
         metrics="same",
-        counter="vllm:generation_tokens_total",
+        counter="vllm:iteration_tokens_total_count",
         load_within=400,
     ),
 ]

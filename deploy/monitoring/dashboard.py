@@ -7,29 +7,31 @@ import json
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SELECT = 'namespace=~"$namespace",job=~"$job"'
+# A release: where pods are found by annotations all have one job, else the job says it by itself.
+RELEASE = ["job", "app_kubernetes_io_instance"]
 WIDTH = 24
 
-# Title, unit, width, and pairs of (expression, legend). One row of the dashboard a list.
+# Title, unit, width, and pairs of (expression, legend), where %s selects and %r is a release. One row of the dashboard a list.
 ROWS = [
     ("Verdicts", [
-        ("Ready pods", "percentunit", 4, "stat", [("probegate:ready:ratio{%s}", "{{job}}")]),
+        ("Ready pods", "percentunit", 4, "stat", [("probegate:ready:ratio{%s}", "%r")]),
         ("Gates", "none", 12, "state-timeline", [("probegate_gate_status{%s}", "{{instance}} {{gate}}")]),
         ("Checks that are not up", "none", 8, "table", [("probegate_check_up{%s} == 0", "{{instance}} {{check}} ({{type}})")]),
     ]),
     ("Traffic", [
-        ("Requests by status", "reqps", 8, "timeseries", [("probegate:requests:rate5m{%s}", "{{job}} {{code}}")]),
+        ("Requests by status", "reqps", 8, "timeseries", [("probegate:requests:rate5m{%s}", "%r {{code}}")]),
         ("Latency", "s", 8, "timeseries", [
-            ("probegate:request_duration_seconds:p50_5m{%s}", "{{job}} p50"),
-            ("probegate:request_duration_seconds:p99_5m{%s}", "{{job}} p99"),
-            ("probegate:time_to_first_byte_seconds:p99_5m{%s}", "{{job}} first byte p99"),
+            ("probegate:request_duration_seconds:p50_5m{%s}", "%r p50"),
+            ("probegate:request_duration_seconds:p99_5m{%s}", "%r p99"),
+            ("probegate:time_to_first_byte_seconds:p99_5m{%s}", "%r first byte p99"),
         ]),
         ("In flight, queued, held", "none", 8, "timeseries", [
-            ("sum by (job) (probegate_in_flight{%s})", "{{job}} in flight"),
-            ("sum by (job) (probegate_queued{%s})", "{{job}} queued"),
-            ("sum by (job) (probegate_held{%s})", "{{job}} held"),
+            ("sum by (%r) (probegate_in_flight{%s})", "%r in flight"),
+            ("sum by (%r) (probegate_queued{%s})", "%r queued"),
+            ("sum by (%r) (probegate_held{%s})", "%r held"),
         ]),
-        ("Errors", "percentunit", 8, "timeseries", [("probegate:errors:ratio5m{%s}", "{{job}}")]),
-        ("Refused, by reason", "reqps", 8, "timeseries", [("sum by (job, reason) (rate(probegate_shed_total{%s}[5m]))", "{{job}} {{reason}}")]),
+        ("Errors", "percentunit", 8, "timeseries", [("probegate:errors:ratio5m{%s}", "%r")]),
+        ("Refused, by reason", "reqps", 8, "timeseries", [("sum by (%r, reason) (rate(probegate_shed_total{%s}[5m]))", "%r {{reason}}")]),
         ("Client connections", "none", 8, "timeseries", [("sum by (instance) (probegate_connections{%s})", "{{instance}}")]),
     ]),
     ("Model", [
@@ -52,7 +54,7 @@ ROWS = [
         ("Addresses put out of rotation by requests", "none", 8, "timeseries", [
             ("sum by (instance, address, reason) (increase(probegate_upstream_ejections_total{%s}[5m]))", "{{instance}} {{address}}: {{reason}}")]),
         ("Gates that turned", "none", 8, "timeseries", [
-            ("sum by (job, gate, to) (increase(probegate_gate_transitions_total{%s}[5m]))", "{{job}} {{gate}} to {{to}}")]),
+            ("sum by (%r, gate, to) (increase(probegate_gate_transitions_total{%s}[5m]))", "%r {{gate}} to {{to}}")]),
     ]),
     ("The sidecar itself", [
         ("Time to answer a probe, p99", "s", 8, "timeseries", [
@@ -78,7 +80,8 @@ ROWS = [
 def panel(number, x, y, spec):
     title, unit, width, kind, queries = spec
     targets = [
-        {"datasource": SOURCE, "expr": expression.replace("%s", SELECT), "legendFormat": legend, "refId": chr(65 + at),
+        {"datasource": SOURCE, "expr": expression.replace("%s", SELECT).replace("%r", ", ".join(RELEASE)),
+         "legendFormat": legend.replace("%r", " ".join(f"{{{{{label}}}}}" for label in RELEASE)), "refId": chr(65 + at),
          "instant": kind == "table", "range": kind != "table"}
         for at, (expression, legend) in enumerate(queries)
     ]

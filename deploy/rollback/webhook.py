@@ -3,10 +3,12 @@
 
     webhook.py --deployment NAMESPACE/NAME [--alert NAME]... [--listen HOST:PORT] [--kubectl PROGRAM] [--dry-run]
 
-It rolls one Deployment back when one of the named alerts fires (ProbegateAccuracyLow by default), once for each release:
-the revision that its rollback made is noted on the Deployment, and an alert about that revision is left to people, for
-undoing it would bring the bad release back. An alert that began before the current revision was made is about another
-one, and does nothing.
+It rolls one Deployment back when one of the named alerts fires (ProbegateAccuracyLow by default) about a pod of its
+current ReplicaSet: the labels `namespace` and `pod` say so, by the pod's name, so a pod that is gone by then counts too. An
+alert about another Deployment, or about a revision that somebody has left behind already, does nothing.
+
+It does so once for each release: the revision that its rollback made is noted on the Deployment, and an alert about that
+revision is left to people, for undoing it would bring the bad release back.
 """
 import argparse
 import datetime
@@ -20,15 +22,14 @@ NOTE = "probegate/rolled-back-by-revision"
 REVISION = "deployment.kubernetes.io/revision"
 BODY_BYTES_MAX = 1024 * 1024
 KUBECTL_TIMEOUT_SECONDS = 60
+# Kubernetes cuts what it makes a pod's name of at 58 characters; the Deployment's name, a hash of 10 at most and two dashes
+# must fit, or the name does not tell the ReplicaSet.
+NAME_MAX = 46
 
 
 def say(text):
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     print(now, text, flush=True)
-
-
-def moment(text):
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 class Rollback:
@@ -52,37 +53,45 @@ class Rollback:
 
     def concerns(self, alert):
         labels = alert.get("labels", {})
-        elsewhere = labels.get("namespace", self.namespace) != self.namespace
-        return alert.get("status") == "firing" and labels.get("alertname") in self.alerts and not elsewhere
+        here = labels.get("namespace", self.namespace) == self.namespace
+        return alert.get("status") == "firing" and labels.get("alertname") in self.alerts and here
 
     def judge(self, alerts):
         """What was done, in words."""
-        firing = [alert for alert in alerts if self.concerns(alert)]
+        firing = [alert["labels"] for alert in alerts if self.concerns(alert)]
         if not firing:
             return "nothing to do: no alert that calls for a rollback"
+        # The namespace too: releases of one name have pods of the same hash wherever they run.
+        pods = {labels["pod"]: labels["alertname"] for labels in firing if labels.get("pod") and labels.get("namespace")}
+        if not pods:
+            return f"left alone: {firing[0]['alertname']} does not say of which pod: it has no label `pod`, or no `namespace`"
         with self.lock:
-            return self.undo(firing[0]["labels"]["alertname"], max(moment(alert["startsAt"]) for alert in firing))
+            return self.undo(pods)
 
-    def made(self, revision):
-        """When the pods' template of a revision was first made."""
-        sets = json.loads(self.run("get", "replicasets", "-o", "json"))["items"]
-        for found in sets:
+    def replica_set(self, revision):
+        """The name of the ReplicaSet of a revision."""
+        for found in json.loads(self.run("get", "replicasets", "-o", "json"))["items"]:
             about = found["metadata"]
             owners = [owner["name"] for owner in about.get("ownerReferences", []) if owner["kind"] == "Deployment"]
             if owners == [self.name] and about.get("annotations", {}).get(REVISION) == revision:
-                return moment(about["creationTimestamp"])
+                return about["name"]
         raise RuntimeError(f"no ReplicaSet of revision {revision} yet")
 
-    def undo(self, reason, since):
+    def undo(self, pods):
         found = json.loads(self.run("get", "deployment", self.name, "-o", "json"))
+        if found.get("status", {}).get("observedGeneration") != found["metadata"].get("generation"):
+            raise RuntimeError("the Deployment has just changed, and its revision is not known yet")
         notes = found["metadata"].get("annotations", {})
         revision = notes.get(REVISION, "")
+        current = self.replica_set(revision)
+        # All but the end that makes a pod's name its own.
+        reason = next((f"{alert} of {pod}" for pod, alert in pods.items() if pod.rpartition("-")[0] == current), None)
+        if reason is None:
+            return f"left alone: {', '.join(sorted(pods))} is no pod of {current}, which is revision {revision} of {self.name}"
         if revision in self.ours or notes.get(NOTE) == revision:
             return f"left alone: revision {revision} is what a rollback made; a person is needed"
-        if revision in ("", "1"):
-            return f"left alone: revision {revision or 'unknown'} has none before it"
-        if self.made(revision) > since:
-            return f"left alone: revision {revision} is newer than the alert"
+        if revision == "1":
+            return "left alone: revision 1 has none before it"
         if self.dry_run:
             return f"would undo revision {revision} of {self.name}: {reason}"
         self.run("rollout", "undo", f"deployment/{self.name}")
@@ -138,8 +147,11 @@ def main():
     ask.add_argument("--kubectl", default="kubectl", help="program and arguments, separated by spaces")
     ask.add_argument("--dry-run", action="store_true")
     a = ask.parse_args()
-    if "/" not in a.deployment:
+    namespace, _, name = a.deployment.partition("/")
+    if not namespace or not name:
         ask.error("--deployment NAMESPACE/NAME")
+    if len(name) > NAME_MAX:
+        ask.error(f"--deployment: a name of more than {NAME_MAX} characters does not stand whole in its pods' names")
     host, _, port = a.listen.rpartition(":")
     rollback = Rollback(a.deployment, a.alert or ["ProbegateAccuracyLow"], a.kubectl.split(), a.dry_run)
     server = http.server.ThreadingHTTPServer((host, int(port)), handler(rollback))

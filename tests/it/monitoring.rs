@@ -12,8 +12,8 @@ use super::sidecar::Sidecar;
 use super::wire;
 
 const CHART: &str = "deploy/helm/probegate";
-/// Labels that Prometheus adds by itself, or a rule of ours does.
-const ADDED: [&str; 6] = ["instance", "job", "namespace", "pod", "le", "alertname"];
+/// Labels that Prometheus adds by itself or from the pod, or a rule of ours does.
+const ADDED: [&str; 7] = ["instance", "job", "namespace", "pod", "app_kubernetes_io_instance", "le", "alertname"];
 
 /// What a page holds: for each series the labels that it has somewhere.
 type Exported = BTreeMap<String, BTreeSet<String>>;

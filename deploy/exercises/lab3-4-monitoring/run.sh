@@ -28,7 +28,7 @@ step "Two pods of version 1, Prometheus and Alertmanager with the files of deplo
 install --set replicaCount=2
 within 120 "two pods are ready" is 2 ready_pods || die "nothing to watch"
 cp "$ROOT"/deploy/monitoring/{alert,recording}-rules.yaml "$work/"
-sed "s#http://rollback.monitoring:9095#http://$WEBHOOK#" "$ROOT/deploy/rollback/alertmanager.yaml" >"$work/alertmanager.yaml"
+sed "s#http://rollback.model-serving:9095#http://$WEBHOOK#" "$ROOT/deploy/rollback/alertmanager.yaml" >"$work/alertmanager.yaml"
 cat >"$work/prometheus.yaml" <<YAML
 global: {scrape_interval: 5s, evaluation_interval: 5s}
 rule_files: [alert-rules.yaml, recording-rules.yaml]
@@ -77,8 +77,12 @@ note "" "Fired after ${fired:-?} s, undone after ${undone:-?} s. The customer, f
 expect "no answer was wrong, none failed" eval "[[ '$saw' =~ ^[1-9][0-9]*\ right,\ 0\ wrong,\ 0\ failed ]]"
 
 step "An alert about what a rollback made is left to people"
-again='{"alerts":[{"status":"firing","startsAt":"2999-01-01T00:00:00Z","labels":{"alertname":"ProbegateAccuracyLow"}}]}'
-show curled --json "$again" "http://$WEBHOOK/alerts"
+about() { # POD: the alert about it
+    printf '{"alerts":[{"status":"firing","labels":{"alertname":"ProbegateAccuracyLow","namespace":"%s","pod":"%s"}}]}' "$NAMESPACE" "$1"
+}
+pod=$(k get pods -l app.kubernetes.io/instance=model-server -o 'jsonpath={.items[0].metadata.name}')
+show curled --json "$(about "$pod")" "http://$WEBHOOK/alerts"
+expect "it says so" eval 'grep -q "a person is needed" "$work/webhook.py.log"'
 expect "the bad release was not brought back" is probegate-demo-model:v1 image_now
 
 step "The questions"

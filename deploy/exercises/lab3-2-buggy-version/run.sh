@@ -11,7 +11,7 @@ within 120 "three guarded pods are ready" is 3 ready_pods
 show k get pods
 
 step "Version 2, which answers every request with 200 and garbage"
-customer service/model-server:80 150
+customer model-server
 k set image deployment/naive model=probegate-demo-model:v2 >/dev/null
 install --set model.image.tag=v2 --set rollout.progressDeadlineSeconds=40
 
@@ -27,9 +27,7 @@ note "" "Why the new pod is not ready, in the sidecar's words:"
 show status "pod/$bad"
 expect "the reason is the accuracy on labelled digits" eval "status pod/$bad | grep 'of 20 right'"
 
-saw=$(customer_saw)
-note "" "The customer of the guarded Service, all that time: $saw."
-expect "no answer was wrong, none failed" eval "[[ '$saw' =~ ^[1-9][0-9]*\ right,\ 0\ wrong,\ 0\ failed ]]"
+customer_saw "The customer of the guarded Service"
 
 step "The questions"
 note "1. RESTARTS goes up because the liveness probe fails three times and the kubelet restarts the container. The guarded pod is not restarted: no restart makes a bad model good, so accuracy is readiness's business."

@@ -10,7 +10,7 @@ values=(-f "$here/values.yaml" --set model.resources.requests.cpu=10m)
 
 work=$(mktemp -d)
 started_here=()
-tidy() { for pid in ${started_here[@]+"${started_here[@]}"}; do kill "$pid" 2>/dev/null; done; wait 2>/dev/null; rm -rf "$work"; finish; }
+tidy() { for pid in ${started_here[@]+"${started_here[@]}"}; do kill "$pid" && wait "$pid"; done 2>/dev/null; rm -rf "$work"; close; }
 trap tidy EXIT
 
 names() { k get pods -l $POD -o 'jsonpath={.items[*].metadata.name}'; }
@@ -168,4 +168,4 @@ show k get hpa
 show k get events --field-selector reason=SuccessfulRescale -o 'custom-columns=MESSAGE:.message'
 note "" "From ${most:-?} pods to three, $((SECONDS - quiet)) s after the load ended; up it went after ${up:-?} s."
 expect "no pod crashed in all of this" is 0 restarts $POD model
-tidy
+finish

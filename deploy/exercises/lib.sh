@@ -1,6 +1,7 @@
 # Shared by the exercises: a namespace of their own, steps that are written down, expectations that count.
 #
-# An exercise sources this and uses begin, step, show, expect, within, stays, k, ask, install, and at its end finish.
+# An exercise sources this and uses begin, step, show, expect, within, stays, k, ask, install, and at its end finish: one that ends
+# without it has given up, whatever it had seen by then. What has something of its own to tidy up traps EXIT and ends in close.
 # It reads:
 #   KUBECTL      how to speak to the cluster (default kubectl)
 #   HELM         the same for Helm (default target/tools/helm, or helm)
@@ -27,13 +28,15 @@ read -ra HELM <<<"$HELM"
 read -ra CLUSTER_NETWORK <<<"${CLUSTER_NETWORK:-}"
 EXERCISE=$(basename "$(cd "$(dirname "$0")" && pwd)")
 NAMESPACE=probegate-$EXERCISE
-failed=0
+failed=0 finished='' gave_up='' CUSTOMER_PID=''
 started=$SECONDS
 
 # One line an argument.
 report() { printf '%s\n' "$@" >>"$REPORT"; }
 say() { printf '%s\n' "$@"; }
-die() { say "$EXERCISE: $*" >&2; report "" "**Given up:** $*"; exit 2; }
+# Gives up; `run` counts these lines as missed.
+abandon() { gave_up=1; say "$EXERCISE: given up: $*" >&2; report "" "**Given up:** $*"; }
+die() { abandon "$@"; exit 2; }
 
 # A step of the guide, as the report's next heading.
 step() { say "" "== $1"; report "" "### $1" ""; }
@@ -118,31 +121,31 @@ ask() {
     fi
 }
 
-# A customer in the background, who asks for digits and knows what they are, for at most SECONDS.
-#   customer service/model-server:80 SECONDS; then customer_saw prints "N right, N wrong, N failed" and ends it.
+# A customer in the background, who asks for digits and knows what they are, some a second, on time, until customer_saw ends it:
+#   customer SERVICE [RATE]; ...; customer_saw WHO
+# It sends straight to the Service's address. An answer may take half a minute, so that a machine that stands still is no failure.
+CUSTOMER_SECONDS_MAX=3600
 customer() {
-    local until=$((SECONDS + $2)) n digits=()
-    for n in 0 3 7 11; do digits+=("$(ask "$1" "/digits/$n")"); done
+    CUSTOMER_RATE=${2:-5}
     CUSTOMER=$(mktemp)
-    while [ $SECONDS -lt $until ]; do
-        for n in "${digits[@]}"; do
-            label=$(grep -o '"label": *[0-9]' <<<"$n" | grep -o '[0-9]$')
-            if ! answer=$(ask "$1" /predict "$n" 2>/dev/null); then
-                echo failed
-            elif [ "$(grep -o '"label": *[0-9]' <<<"$answer" | grep -o '[0-9]$')" = "$label" ]; then
-                echo right
-            else
-                echo wrong
-            fi
-            sleep 0.2
-        done
-    done >"$CUSTOMER" &
+    run_inside "$CUSTOMER" python3 "$HERE/load/load.py" --target "http://$(address_of "$1" 80)" --timeout 30 \
+        --stages "${CUSTOMER_SECONDS_MAX}s:$CUSTOMER_RATE"
     CUSTOMER_PID=$!
+    CUSTOMER_FROM=$SECONDS
 }
+# Writes down what it saw, and expects that it was there all the time, and that nothing was wrong and nothing failed.
 customer_saw() {
+    local lasted=$((SECONDS - CUSTOMER_FROM)) there saw asked
     kill "$CUSTOMER_PID" 2>/dev/null
+    there=$?
     wait "$CUSTOMER_PID" 2>/dev/null
-    awk '{ n[$1]++ } END { printf "%d right, %d wrong, %d failed\n", n["right"], n["wrong"], n["failed"] }' "$CUSTOMER"
+    CUSTOMER_PID=''
+    saw=$(tail -n 1 "$CUSTOMER")
+    note "" "$1, $CUSTOMER_RATE a second for $lasted s: ${saw:-nothing}."
+    asked=$(seen requests "$saw")
+    # Half of what was due: the first seconds go by before it knows its digits.
+    expect "it asked all that time" eval "[ $there = 0 ] && [ $((2 * ${asked:-0})) -ge $((lasted * CUSTOMER_RATE)) ]"
+    expect "no answer was wrong, none failed" eval '[[ $saw =~ ^[1-9][0-9]*\ requests,\ [1-9][0-9]*\ right,\ 0\ wrong,\ 0\ failed ]]'
     rm -f "$CUSTOMER"
 }
 
@@ -226,16 +229,26 @@ begin() {
         "${KUBECTL[@]}" delete namespace "$NAMESPACE" --timeout=120s >/dev/null || die "an older $NAMESPACE does not go"
     fi
     "${KUBECTL[@]}" create namespace "$NAMESPACE" >/dev/null || die "no namespace $NAMESPACE"
-    trap finish EXIT
+    trap close EXIT
     "${KUBECTL[@]}" label namespace "$NAMESPACE" pod-security.kubernetes.io/enforce=restricted >/dev/null
 }
 
-finish() {
+# The last line of an exercise.
+finish() { finished=1; exit; }
+
+# However it ends, by its last line or before.
+close() {
     trap - EXIT
+    [ -z "$CUSTOMER_PID" ] || { kill "$CUSTOMER_PID" 2>/dev/null; rm -f "$CUSTOMER"; }
+    [ -n "$finished$gave_up" ] || abandon "it ended before its last line"
     if [ -z "${KEEP:-}" ]; then
         "${KUBECTL[@]}" delete namespace "$NAMESPACE" --wait=false >/dev/null 2>&1
     fi
-    say "" "$EXERCISE: $failed missed, $((SECONDS - started))s"
-    report "" "$([ "$failed" = 0 ] && echo "As promised" || echo "**$failed missed**"), in $((SECONDS - started)) s."
+    local outcome="As promised"
+    [ "$failed" = 0 ] || outcome="**$failed missed**"
+    [ -z "$gave_up" ] || outcome="**Not to its end**, $failed missed before"
+    say "" "$EXERCISE: ${gave_up:+given up, }$failed missed, $((SECONDS - started))s"
+    report "" "$outcome, in $((SECONDS - started)) s."
+    [ -z "$gave_up" ] || exit 2
     exit $((failed > 0))
 }

@@ -206,6 +206,7 @@ class Kubelet:
 
     def event(self, pod, reason, since):
         """When the kubelet said so of a pod, at or after `since`."""
+        self.still_sees()
         return next(
             (e["at"] for e in list(self.events) if e["pod"] == pod and e["reason"] == reason and since <= e["at"]),
             None,

@@ -16,6 +16,9 @@ Made by `deploy/flagship/run`; [deploy/flagship](../deploy/flagship/README.md) s
 Two pods with the same real vLLM and the same tiny model of random weights. One has the probes that vLLM's own page on
 Kubernetes gives it: the kubelet asks vLLM's `/health`. The other is the Helm chart with the preset `vllm` and
 `stall_after = "{stall_after}s"`: the kubelet asks Probegate. Requests come from a third pod, by way of two Services.
+
+The third pod also asks each health endpoint five times a second. Where nothing but 200 is promised, at most {unanswered:.0%}
+of these looks may have got no answer within 2 s, for on one machine it may be the looker who was late.
 """
 TAIL = """## What it taught
 
@@ -41,7 +44,8 @@ def write(out):
                 records[name] = json.load(file)
     if not records:
         return
-    lines = [HEAD.format(stall_after=next(iter(records.values()))["stall_after"]), *machine(records)]
+    stall_after = next(iter(records.values()))["stall_after"]
+    lines = [HEAD.format(stall_after=stall_after, unanswered=scenes.UNANSWERED_MAX), *machine(records)]
     for name, record in records.items():
         lines += section(name, record)
     lines.append(TAIL)

@@ -9,7 +9,7 @@ old_pods_only() { [ "$(k get pods -l app.kubernetes.io/instance=model-server -o 
 step "Version 1, then version 2"
 install
 within 120 "three pods are ready" is 3 ready_pods
-customer service/model-server:80 180
+customer model-server
 install --set model.image.tag=v2 --set rollout.progressDeadlineSeconds=20
 within 60 "the rollout is given up" \
     eval 'k get deployment model-server -o "jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}" | grep ProgressDeadlineExceeded'
@@ -28,9 +28,7 @@ expect "it answers" ask service/model-server:80 /health
 show k rollout history deployment/model-server
 expect "the undone revision came back as the newest, so there are still two" is 2 revisions
 
-saw=$(customer_saw)
-note "" "The customer, before, during and after: $saw."
-expect "no answer was wrong, none failed" eval "[[ '$saw' =~ ^[1-9][0-9]*\ right,\ 0\ wrong,\ 0\ failed ]]"
+customer_saw "The customer, before, during and after"
 
 step "The same without a person: the pipeline's last line"
 install --set model.image.tag=v2 --set rollout.progressDeadlineSeconds=20

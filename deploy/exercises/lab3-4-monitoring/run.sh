@@ -16,7 +16,7 @@ image_now() { k get deployment model-server -o 'jsonpath={.spec.template.spec.co
 
 work=$(mktemp -d)
 started_here=()
-tidy() { for pid in ${started_here[@]+"${started_here[@]}"}; do kill "$pid" 2>/dev/null; done; wait 2>/dev/null; rm -rf "$work"; finish; }
+tidy() { for pid in ${started_here[@]+"${started_here[@]}"}; do kill "$pid" && wait "$pid"; done 2>/dev/null; rm -rf "$work"; close; }
 trap tidy EXIT
 begin_inside() { run_inside "$work/$(basename "$1").log" "$@"; started_here+=($!); }
 targets() { k get pods -l app.kubernetes.io/instance=model-server -o json | python3 -c 'import json, sys
@@ -62,7 +62,7 @@ for metric in model_accuracy model_degraded model_latency_ms model_requests_tota
 stays 10 "no alert fires" eval '[ -z "$(firing)" ]'
 
 step "Version 2"
-customer service/model-server:80 300
+customer model-server
 from=$SECONDS
 install --set replicaCount=2 --set model.image.tag=v2
 within 180 "ProbegateAccuracyLow fires" fires ProbegateAccuracyLow && fired=$((SECONDS - from))
@@ -72,9 +72,8 @@ within 60 "the webhook undoes the rollout" is probegate-demo-model:v1 image_now 
 show cat "$work/webhook.py.log"
 within 60 "the rollout is complete" k rollout status deployment/model-server --timeout=1s
 within 90 "the alert is over" silent ProbegateAccuracyLow
-saw=$(customer_saw)
-note "" "Fired after ${fired:-?} s, undone after ${undone:-?} s. The customer, from version 2 on: $saw."
-expect "no answer was wrong, none failed" eval "[[ '$saw' =~ ^[1-9][0-9]*\ right,\ 0\ wrong,\ 0\ failed ]]"
+note "" "Fired after ${fired:-?} s, undone after ${undone:-?} s."
+customer_saw "The customer, from version 2 on"
 
 step "An alert about what a rollback made is left to people"
 about() { # POD: the alert about it
@@ -88,4 +87,4 @@ expect "the bad release was not brought back" is probegate-demo-model:v1 image_n
 step "The questions"
 note "1. The threshold is 0.8, for one minute."
 note "2. This is how: an Alertmanager webhook that calls \`kubectl rollout undo\`, once for each release."
-tidy
+finish

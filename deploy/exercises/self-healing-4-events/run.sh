@@ -5,7 +5,7 @@ load probegate demo-model-v1
 GUARDED=app.kubernetes.io/instance=model-server
 work=$(mktemp -d)
 k_watch=
-tidy() { [ -z "$k_watch" ] || kill "$k_watch" 2>/dev/null; wait 2>/dev/null; rm -rf "$work"; finish; }
+tidy() { [ -z "$k_watch" ] || kill "$k_watch" 2>/dev/null; wait 2>/dev/null; rm -rf "$work"; close; }
 trap tidy EXIT
 # What the watch has written since the last mark.
 mark() { wc -l <"$work/events" >"$work/mark"; }
@@ -60,4 +60,4 @@ within 30 "the model server was restarted" is 1 restarts $GUARDED model
 within 60 "three are ready" is 3 ready_pods
 show k logs "$crashed" -c probegate --tail=8
 expect "the gate's changes are in it" eval 'k logs "$crashed" -c probegate | grep -i ready'
-tidy
+finish

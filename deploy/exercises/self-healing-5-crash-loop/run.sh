@@ -7,7 +7,7 @@ load probegate demo-model-v1
 here=$(dirname "$0")
 work=$(mktemp -d)
 watch=
-tidy() { [ -z "$watch" ] || kill "$watch" 2>/dev/null; wait 2>/dev/null; rm -rf "$work"; finish; }
+tidy() { [ -z "$watch" ] || kill "$watch" 2>/dev/null; wait 2>/dev/null; rm -rf "$work"; close; }
 trap tidy EXIT
 # The text's table: what the kubelet waits before it starts the container again, after crash 1, 2, 3 ...
 readonly TABLE=(0 10 20 40 80 160 300 300)
@@ -102,4 +102,4 @@ if [ "$CRASHES" -ge 7 ]; then
 else
     note "Left out: it takes ten minutes (CRASHES=7)."
 fi
-tidy
+finish

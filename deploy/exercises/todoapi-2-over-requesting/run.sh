@@ -7,7 +7,7 @@ readonly SEAT=exercise.example/seats
 readonly SEAT_PATH=/status/capacity/exercise.example~1seats
 NODE=$("${KUBECTL[@]}" get nodes -o 'jsonpath={.items[0].metadata.name}')
 seats() { "${KUBECTL[@]}" patch node "$NODE" --subresource=status --type=json -p "[{\"op\":\"add\",\"path\":\"$SEAT_PATH\",\"value\":\"$1\"}]" >/dev/null; }
-tidy() { "${KUBECTL[@]}" patch node "$NODE" --subresource=status --type=json -p "[{\"op\":\"remove\",\"path\":\"$SEAT_PATH\"}]" >/dev/null 2>&1; finish; }
+tidy() { "${KUBECTL[@]}" patch node "$NODE" --subresource=status --type=json -p "[{\"op\":\"remove\",\"path\":\"$SEAT_PATH\"}]" >/dev/null 2>&1; close; }
 trap tidy EXIT
 
 # request CPU SEATS: what each todoapi container asks for.
@@ -33,7 +33,7 @@ within 60 "30m of CPU: rolled out" k rollout status deployment/todoapi --timeout
 within 30 "four replicas, none pending" eval '[ "$(todos)" = 4 ] && [ "$(pending app=todoapi)" = 0 ]'
 
 step "More than a node has left"
-customer service/model-server:80 120
+customer model-server
 k patch deployment todoapi --type=strategic -p "{\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"name\":\"todoapi\",\"resources\":{\"requests\":{\"cpu\":\"$cpus\"}}}]}}}}" >/dev/null
 install --set replicaCount=4 --set "model.resources.requests.cpu=$cpus" --set sidecar.resources.requests.cpu=10m --set rollout.progressDeadlineSeconds=20
 within 60 "todoapi: what is new stays pending" eval '[ "$(pending app=todoapi)" -ge 1 ]'
@@ -43,9 +43,7 @@ show scheduling
 expect "todoapi, with the default 25 % unavailable: three of four are left" is 3 todos
 expect "guarded, with maxUnavailable 0: all four serve on" is 4 endpoints
 within 60 "guarded: the rollout is given up, for somebody to look" given_up model-server
-saw=$(customer_saw)
-note "" "The customer of the guarded Service: $saw."
-expect "no answer was wrong, none failed" eval "[[ '$saw' =~ ^[1-9][0-9]*\ right,\ 0\ wrong,\ 0\ failed ]]"
+customer_saw "The customer of the guarded Service"
 
 step "Backed off again"
 k rollout undo deployment/todoapi >/dev/null
@@ -83,4 +81,4 @@ show k get events --field-selector involvedObject.kind=Deployment -o 'custom-col
 step "The questions"
 note "1. A request is a promise of the scheduler about one node: what no single node has left, no pod gets, however idle the nodes are. The pod is Pending, and FailedScheduling says what is missing."
 note "2. A rollback is a rollout: it needs room too. With maxUnavailable 0 it cannot take what serves; with 25 % it can, and here did."
-tidy
+finish

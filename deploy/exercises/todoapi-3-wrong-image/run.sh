@@ -13,7 +13,7 @@ install
 within 120 "four todoapi pods, three guarded ones" eval '[ "$(ready_pods app=todoapi)" = 4 ] && [ "$(endpoints)" = 3 ]' || die "nothing to sabotage"
 
 step "The image's name is misspelled"
-customer service/model-server:80 150
+customer model-server
 k set image deployment/todoapi todoapi=probegate-demo-modle:v1 >/dev/null
 install --set model.image.repository=probegate-demo-modle --set rollout.progressDeadlineSeconds=20
 within 60 "todoapi: ErrImagePull, then ImagePullBackOff" cannot_pull app=todoapi
@@ -40,9 +40,7 @@ show k get pods -l $GUARDED
 expect "three addresses" is 3 endpoints
 k rollout undo deployment/model-server >/dev/null
 within 90 "taken back" k rollout status deployment/model-server --timeout=1s
-saw=$(customer_saw)
-note "" "The customer of the guarded Service, all that time: $saw."
-expect "no answer was wrong, none failed" eval "[[ '$saw' =~ ^[1-9][0-9]*\ right,\ 0\ wrong,\ 0\ failed ]]"
+customer_saw "The customer of the guarded Service, all that time"
 
 step "The questions"
 note "1. What happens: the kubelet cannot pull, waits longer each time (ImagePullBackOff), and the rollout stands. What ran before runs on, less what the strategy gave away in advance."

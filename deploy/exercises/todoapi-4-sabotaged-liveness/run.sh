@@ -30,7 +30,7 @@ cp "$here/sabotaged.toml" "$sabotaged"
 sed '0,/^require = .*/s//require = ["model", "app"]/' "$here/sabotaged.toml" >"$careful"
 
 step "Guarded, and careful: what liveness requires, startup requires first"
-customer service/model-server:80 240
+customer model-server
 reconfigure "$careful"
 within 90 "the rollout is given up: what has never passed keeps the new pod from starting up" given_up model-server
 show k get pods -l $GUARDED
@@ -40,9 +40,7 @@ expect "both old pods serve on" is 2 endpoints
 expect "nobody was restarted" is 0 restarts $GUARDED model
 k rollout undo deployment/model-server >/dev/null
 within 90 "taken back" eval 'k rollout status deployment/model-server --timeout=1s && [ "$(endpoints)" = 2 ]'
-saw=$(customer_saw)
-note "" "The customer, all that time: $saw."
-expect "no answer was wrong, none failed" eval "[[ '$saw' =~ ^[1-9][0-9]*\ right,\ 0\ wrong,\ 0\ failed ]]"
+customer_saw "The customer, all that time"
 
 step "Guarded, and careless: liveness alone requires it"
 reconfigure "$sabotaged"

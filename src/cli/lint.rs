@@ -8,8 +8,9 @@ use super::{Answer, ConfigFile, Failure, Outcome};
 use crate::config::{self, Config, Overrides, Problem, Problems};
 use crate::engine::{Member, ProgressPlan};
 
-const SILENCE_ALONE: &str = "silence alone decides that the model server hangs; where it counts the work that it has done, \
-    name that `counter`, or a `golden` check that must go unanswered too";
+const SILENCE_ALONE: &str = "silence alone decides that the model server hangs; \
+    where it counts the work that it has done, name that `counter`, \
+    or a `golden` check that must go unanswered too";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

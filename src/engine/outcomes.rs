@@ -336,7 +336,7 @@ mod tests {
         let (mut outcomes, mut origins) = (Outcomes::default(), Origins::default());
         let mut second = |second: u64, failing: &[(usize, usize)]| {
             let ends = failing.iter().map(|&(caller, input)| (caller, input, false));
-            let well = (second % 8 == 0).then_some([(2, 9, true); 3]).into_iter().flatten();
+            let well = second.is_multiple_of(8).then_some([(2, 9, true); 3]).into_iter().flatten();
             for (caller, input, well) in ends.chain(well) {
                 for share in [caller, Origins::CALLERS + input] {
                     origins.shares[share].0 += u64::from(well);

@@ -1,9 +1,8 @@
 //! Who asked for what ended how: so that one caller's bad input is never taken for the server's failure.
 //!
 //! Owns the counts by origin, a window over them, and the objection to a verdict. The traffic plane sorts ends
-//! into a few shares, by caller and by input, for it can do that without a lock and without memory of its own;
-//! two that fall into one share look like one, which can only withhold a verdict. It refuses to know who anybody
-//! is: a share is a number.
+//! into a few shares, by caller and by input, for it can do that without a lock and without memory of its own:
+//! two that fall into one share look like one. It refuses to know who anybody is: a share is a number.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -128,16 +127,23 @@ impl Suspects {
         Some(spared("input", &inputs))
     }
 
-    /// The same for failures in a row: two callers are enough, or two inputs of one, or one input that has ended
-    /// well before. In a row nothing else ends well.
-    pub(super) fn objection_to_row(&self) -> Option<String> {
+    /// The same for failures in a row, in which nothing ends well.
+    ///
+    /// With several callers in the window what the others failed must be a row by itself. The only caller's must hold
+    /// two inputs, or one that has ended well before.
+    pub(super) fn objection_to_row(&self, plan: &OutcomesPlan) -> Option<String> {
         let of_kind = |inputs: bool| self.row.iter().filter(move |(share, _)| (Origins::CALLERS <= *share) == inputs);
+        if self.sums(0..Origins::CALLERS)?.shares > 1 {
+            let (all, most) = of_kind(false).fold((0, 0), |(all, most), (_, bad)| (all + bad, most.max(*bad)));
+            let others = all - most;
+            let why = || format!("{most} of them are one caller's, and the {others} of others are no row");
+            return (others < u64::from(plan.consecutive_failures)).then(why);
+        }
         let mut inputs = of_kind(true);
         let (input, count) = inputs.next()?;
-        let several = inputs.next().is_some() || of_kind(false).nth(1).is_some();
         let was_good = self.once_good >> input & 1 == 1;
         let why = || format!("all {count} are of one input of one caller, which has never ended well");
-        (!several && !was_good).then(why)
+        (inputs.next().is_none() && !was_good).then(why)
     }
 
     /// None where nothing failed.
@@ -209,6 +215,10 @@ mod tests {
         fn objection(&self) -> Option<String> {
             self.suspects.objection(&PLAN)
         }
+
+        fn objection_to_row(&self) -> Option<String> {
+            self.suspects.objection_to_row(&PLAN)
+        }
     }
 
     #[test]
@@ -232,17 +242,27 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_weighed_by_itself_whatever_ended_well_before_it() {
-        let good = || Scene::new().ends(1, 1, 90, 0).ends(2, 2, 90, 0);
-        assert_eq!(good().ends(1, 1, 0, 5).suspects.objection_to_row(), None, "it has ended well before");
+    fn a_row_is_weighed_by_what_the_other_callers_failed_whatever_ended_well_before_it() {
+        let scene = Scene::new().ends(1, 1, 90, 0).ends(2, 2, 90, 0).ends(1, 3, 0, 4).ends(1, 4, 0, 3).ends(2, 5, 0, 4);
+        let why = "7 of them are one caller's, and the 4 of others are no row";
+        assert_eq!(scene.objection_to_row().as_deref(), Some(why), "two inputs of one caller, and too little else");
+        let scene = scene.ends(3, 6, 0, 1);
+        assert_eq!(scene.objection_to_row(), None, "the others' are a row by themselves");
+        assert!(scene.objection().is_some(), "the share must wait");
+        let none = Scene::new().ends(2, 2, 9, 0).ends(1, 1, 1, 0).ends(1, 1, 0, 50);
+        assert!(none.objection_to_row().is_some(), "nobody else's, though it ended well before");
+    }
+
+    #[test]
+    fn the_only_callers_row_needs_two_inputs_or_one_that_ended_well_before() {
+        let good = || Scene::new().ends(1, 1, 90, 0);
+        assert_eq!(good().ends(1, 1, 0, 5).objection_to_row(), None, "it has ended well before");
         let poison = good().ends(1, 3, 0, 5);
         let why = "all 5 are of one input of one caller, which has never ended well";
-        assert_eq!(poison.suspects.objection_to_row().as_deref(), Some(why));
-        let both = poison.ends(2, 4, 0, 1);
-        assert_eq!(both.suspects.objection_to_row(), None, "another caller's failed too");
-        assert!(both.objection().is_some(), "the share must wait");
-        assert_eq!(both.ends(2, 2, 1, 0).suspects.objection_to_row(), None, "no row");
-        assert_eq!(good().ends(1, 3, 0, 4).ends(1, 4, 0, 1).suspects.objection_to_row(), None, "two inputs");
+        assert_eq!(poison.objection_to_row().as_deref(), Some(why));
+        let both = poison.ends(1, 4, 0, 1);
+        assert_eq!(both.objection_to_row(), None, "two inputs");
+        assert_eq!(both.ends(1, 1, 1, 0).objection_to_row(), None, "no row");
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Outcomes {
             Some(why) => Err(format!("{reason}, but {why}")),
             None => Ok(reason),
         };
-        let row = self.row_complaint(plan).map(|reason| weighed(reason, self.suspects.objection_to_row()));
+        let row = self.row_complaint(plan).map(|reason| weighed(reason, self.suspects.objection_to_row(plan)));
         let share = || self.complaint(plan).map(|reason| weighed(reason, self.suspects.objection(plan)));
         match row {
             Some(Ok(reason)) => Some(Ok(reason)),
@@ -328,5 +328,31 @@ mod tests {
         let judged = end(3, 4, 2);
         assert!(judged.down && !judged.withheld, "{judged:?}");
         assert!(!end(9, 3, 1).withheld, "its way back is the trial's business");
+    }
+
+    #[test]
+    fn one_callers_bad_inputs_are_no_verdict_beside_a_caller_that_is_well() {
+        let plan = OutcomesPlan { consecutive_failures: 3, ..OutcomesPlan::default() };
+        let (mut outcomes, mut origins) = (Outcomes::default(), Origins::default());
+        let mut second = |second: u64, failing: &[(usize, usize)]| {
+            let ends = failing.iter().map(|&(caller, input)| (caller, input, false));
+            let well = second.is_multiple_of(8).then_some([(2, 9, true); 3]).into_iter().flatten();
+            for (caller, input, well) in ends.chain(well) {
+                for share in [caller, Origins::CALLERS + input] {
+                    origins.shares[share].0 += u64::from(well);
+                    origins.shares[share].1 += u64::from(!well);
+                }
+            }
+            let (succeeded, failed) =
+                origins.shares[..Origins::CALLERS].iter().fold((0, 0), |sum, (good, bad)| (sum.0 + good, sum.1 + bad));
+            let traffic = Traffic { succeeded, failed, ..Traffic::default() };
+            outcomes.judge(Time::from_secs(second), &plan, &traffic, Some(&origins), 1)
+        };
+        for at in 0..600 {
+            let judged = second(at, &[(1, at as usize % 2)]);
+            assert!(!judged.down, "{at}: {judged:?}");
+        }
+        let last = (600..606).map(|at| second(at, &[(1, 0), (3, 3)])).find(|judged| judged.down);
+        assert!(last.is_some_and(|judged| judged.reason.contains("all failed")), "two callers' are the server's");
     }
 }

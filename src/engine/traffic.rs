@@ -44,7 +44,8 @@ pub struct Traffic {
     pub queue_since: Option<Time>,
     /// Requests that the proxy refused for want of room, ever.
     pub shed: u64,
-    /// Requests that ended well, ever.
+    /// Requests that ended well, ever. The answer to a question that took less than
+    /// [`ASIDE_MAX`](crate::limits::ASIDE_MAX) counts only where there has lately been no work, here and below.
     pub succeeded: u64,
     /// Requests that ended by the model server's failure, ever: 5xx, resets, timeouts, a gRPC status that says so.
     /// No client's fault is one, nor is an answer that says "busy" (503 with `Retry-After`).

@@ -138,6 +138,13 @@ impl Flights {
         }
     }
 
+    /// Whether it is a question that has taken no longer by `now` than a front by itself may take.
+    pub(super) fn is_short_question(&self, Flight(at): Flight, now: Time) -> bool {
+        let place = at.map(|at| &self.places[at]).filter(|place| place.asks.load(Relaxed));
+        let begun = place.and_then(Place::in_flight).map(|flight| flight.begun);
+        begun.is_some_and(|begun| now.since(begun) < ASIDE_MAX)
+    }
+
     /// Its answer is no good one.
     pub(super) fn refused(&self, flight: Flight) {
         if let Flight(Some(at)) = flight {

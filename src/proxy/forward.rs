@@ -129,8 +129,11 @@ impl Ticket {
 
     /// Tells whether its method is a safe one: then it asks the model server for no work.
     pub(super) fn by_method(self, is_safe: bool) -> Self {
+        let counters = self.conn.worker.counters();
         if is_safe {
-            self.conn.worker.counters().flights().asks(self.flight);
+            counters.flights().asks(self.flight);
+        } else {
+            counters.work_comes(self.began);
         }
         self
     }
@@ -199,9 +202,14 @@ impl Ticket {
         self.began
     }
 
-    /// It ended whole.
+    /// It ended whole. An answer that does not tell how the server works counts as nothing, wherever ends are counted:
+    /// on trial it decides nothing either. No answer at all always tells.
     pub(super) fn finish(mut self, now: Time) {
         self.settled = Some(now);
+        let worker = &self.conn.worker;
+        if !worker.shared.counters.tells(worker.index(), self.flight, now) {
+            self.says(Verdict::Neither);
+        }
         self.recording.take().into_iter().for_each(Recording::finish);
         let (counters, took) = (self.conn.worker.counters(), now.since(self.began));
         counters.finished(self.code, took, now);

@@ -2,8 +2,9 @@
 //!
 //! Owns the counting rules, for all counts of good and bad ends. A failure is an answer with 5xx, a gRPC status
 //! that says that the server failed, or none at all; 429, 503 with `Retry-After` and `RESOURCE_EXHAUSTED` say that
-//! it is busy, and count as nothing; neither do a client's own error and a client that left. It refuses to conclude:
-//! the engine samples the sums. Each worker writes its own lane; only what a row of failures is made of is shared.
+//! it is busy, and count as nothing; so do a client's own error, a client that left, and beside work the answers that
+//! a front gives by itself. It refuses to conclude: the engine samples the sums. Each worker writes its own lane; only
+//! what a row of failures is made of is shared.
 
 use std::fmt;
 use std::sync::Arc;

@@ -132,34 +132,75 @@ fn a_vllm_whose_engine_hangs_is_condemned_though_its_front_goes_on_answering_que
     assert_eq!(sidecar.probe("/ready").status, 503, "what condemns it takes it out of rotation too");
 }
 
-#[test]
-fn one_input_that_never_ends_well_is_no_verdict_and_a_second_one_is() {
+/// A server that fails what is said to be poison, and answers all else.
+fn picky() -> SocketAddr {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut client in server.incoming().map_while(Result::ok) {
+            let mut request = [0; 4096];
             // A request of a test is one segment.
-            let _ = client.read(&mut [0; 4096]);
+            let read = client.read(&mut request).unwrap_or(0);
+            let fails = String::from_utf8_lossy(&request[..read]).contains("poison");
+            let status = if fails { "500 Internal Server Error" } else { "200 OK" };
             let _ = client
-                .write_all(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                .write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
         }
     });
+    address
+}
+
+fn judged_by_outcomes(server: SocketAddr) -> Sidecar {
     let sidecar = Sidecar::start(&format!(
-        "[upstream]\naddress = \"{address}\"\nmetrics = false\n[ready]\nrequire = [\"upstream\", \"outcomes\"]\n\
-         [checks.outcomes]\noutcomes = {{}}\n"
+        "[upstream]\naddress = \"{server}\"\nmetrics = false\n[ready]\nrequire = [\"upstream\", \"outcomes\"]\n\
+         [checks.outcomes]\noutcomes = {{ consecutive_failures = 3 }}\n"
     ));
     sidecar.until("/ready", 200);
+    sidecar
+}
+
+/// One request of this caller.
+fn predict(sidecar: &Sidecar, caller: &str, body: &str) -> u16 {
+    let headers = format!("X-Forwarded-For: {caller}\r\n");
+    wire::ask(sidecar.traffic(), "POST", "/predict", &headers, body).unwrap().status
+}
+
+#[test]
+fn one_input_of_the_only_caller_that_never_ends_well_is_no_verdict_and_a_second_one_is() {
+    let sidecar = judged_by_outcomes(picky());
     for _ in 0..30 {
-        assert_eq!(wire::post(sidecar.traffic(), "/predict", "poison").status, 500);
+        assert_eq!(predict(&sidecar, "192.0.2.1", "poison"), 500);
     }
     let why = until("it says why it withholds the verdict", || {
         let last = sidecar.check("outcomes")["last"]["reason"].as_str()?.to_owned();
         last.contains("all 30 are of one input of one caller, which has never ended well").then_some(last)
     });
     assert_eq!(sidecar.probe("/ready").status, 200, "{why}");
-    for other in ["x", "something else", "a third"] {
-        assert_eq!(wire::post(sidecar.traffic(), "/predict", other).status, 500);
+    for other in ["poison too", "much more poison", "poison of a third kind"] {
+        assert_eq!(predict(&sidecar, "192.0.2.1", other), 500);
     }
     sidecar.until("/ready", 503);
     assert_eq!(sidecar.check("outcomes")["state"], "down", "{}", sidecar.report());
+}
+
+#[test]
+fn all_that_one_caller_sends_may_fail_while_another_is_well_and_not_once_that_one_fails_too() {
+    let sidecar = judged_by_outcomes(picky());
+    for _ in 0..12 {
+        assert_eq!(predict(&sidecar, "192.0.2.2", "well"), 200);
+    }
+    let mut failed = 0;
+    let why = until("it says why it withholds the verdict", || {
+        assert_eq!(predict(&sidecar, "192.0.2.1", "poison"), 500);
+        assert_eq!(predict(&sidecar, "192.0.2.1", "poison too"), 500);
+        failed += 2;
+        let last = sidecar.check("outcomes")["last"]["reason"].as_str()?.to_owned();
+        // Looked at every 10 ms: by then it has been a row for longer than a row must be.
+        (600 <= failed && last.contains("one caller's")).then_some(last)
+    });
+    assert_eq!(sidecar.probe("/ready").status, 200, "{why}");
+    for _ in 0..3 {
+        assert_eq!(predict(&sidecar, "192.0.2.2", "poison"), 500);
+    }
+    sidecar.until("/ready", 503);
 }

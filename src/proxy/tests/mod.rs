@@ -9,6 +9,7 @@ mod grpc;
 mod http2;
 mod life;
 mod progress;
+mod questions;
 mod slow;
 mod streams;
 mod tls;

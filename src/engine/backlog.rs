@@ -9,16 +9,49 @@
 //! silence, and a stopped one is found all the same, later. It refuses to excuse what no queue explains (an
 //! answer is owed then), whatever comes after such a debt, and anything for longer than
 //! [`ABANDONED_WORK_MAX`] after the last sign of life.
+//!
+//! A server that drops what clients give up on leaves nothing over: there it excuses no silence, and is only weighed
+//! whether such a client had waited for longer than its answer takes.
 
 use std::time::Duration;
 
+use super::plan::Abandoned;
 use super::time::Time;
 use super::traffic::Traffic;
 use crate::limits::{ABANDONED_PACE, ABANDONED_SLACK, ABANDONED_WORK_MAX, BACKLOG_ANSWERS, OWED_IDLE};
 
+/// The same counts, read in both ways: checks may say different things of their server.
+#[derive(Clone, Debug)]
+pub(super) struct Backlogs {
+    worked_off: Backlog,
+    dropped: Backlog,
+}
+
+impl Default for Backlogs {
+    fn default() -> Self {
+        let dropped = Backlog { fate: Abandoned::Dropped, ..Backlog::default() };
+        Self { worked_off: Backlog::default(), dropped }
+    }
+}
+
+impl Backlogs {
+    pub(super) const fn of(&self, fate: Abandoned) -> &Backlog {
+        match fate {
+            Abandoned::WorkedOff => &self.worked_off,
+            Abandoned::Dropped => &self.dropped,
+        }
+    }
+
+    pub(super) const fn both(&mut self) -> [&mut Backlog; 2] {
+        [&mut self.worked_off, &mut self.dropped]
+    }
+}
+
 /// The work left over, as far as it can be known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backlog {
+    /// What becomes of it.
+    fate: Abandoned,
     /// When the first of the present ones was given up.
     since: Time,
     count: u64,
@@ -68,11 +101,21 @@ impl Backlog {
     fn gave_up(&mut self, now: Time, count: u64, waited: Duration, sharing: u64) {
         let came = Time::ZERO + now.since(Time::ZERO + waited);
         let sharing = u32::try_from(sharing.max(1)).unwrap_or(u32::MAX);
-        let explained = self.busy_until().since(came) + self.allowance().saturating_mul(sharing);
+        // A long answer was due in its own time, dropped or not.
+        let due = self.busy_until().max(self.lent_until.unwrap_or_default());
+        let explained = due.since(came) + self.allowance().saturating_mul(sharing);
         let spent = *self.excused_since.get_or_insert(now) + ABANDONED_WORK_MAX <= now;
         if explained < waited || spent || self.owed_since.is_some() {
             self.owed_since = Some(self.owed_since.map_or(came, |since| since.min(came)));
             self.owed += count;
+            return;
+        }
+        self.add(now, count);
+    }
+
+    /// So many more are left over.
+    fn add(&mut self, now: Time, count: u64) {
+        if self.fate == Abandoned::Dropped {
             return;
         }
         if self.busy_until() <= now {
@@ -87,10 +130,7 @@ impl Backlog {
         if self.owed_since.take().is_none() || owed == 0 {
             return;
         }
-        if self.busy_until() <= now {
-            (self.since, self.count) = (now, 0);
-        }
-        self.count += owed;
+        self.add(now, owed);
         self.excused_since = Some(now);
         (self.ended, self.ahead) = (sample.succeeded + sample.failed, sample.in_flight);
     }
@@ -119,7 +159,7 @@ impl Backlog {
     }
 
     pub(super) fn lent_until(&self) -> Time {
-        self.lent_until.unwrap_or_default()
+        self.lent_until.filter(|_| self.fate == Abandoned::WorkedOff).unwrap_or_default()
     }
 
     /// How many requests that is.
@@ -141,8 +181,7 @@ impl Backlog {
 
     /// A new model server owes nothing for the last one, and nothing is known of its pace.
     pub(super) fn forget(&mut self) {
-        let lent_until = None;
-        *self = Self { pace: self.pace, lent_until, ..Self::default() };
+        *self = Self { fate: self.fate, pace: self.pace, ..Self::default() };
     }
 
     /// Since when somebody has waited in vain.

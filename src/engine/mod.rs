@@ -77,9 +77,9 @@ pub use origins::Origins;
 pub use passage::Passage;
 pub use passive::Ejections;
 pub use plan::{
-    BackendId, BackendPlan, CheckId, CheckPlan, CounterPlan, DrainPlan, FailureRule, GroupId, GroupPlan, HealthPlan,
-    Member, OnStale, OnTimeout, OutcomesPlan, PassivePlan, Plan, ProgressPlan, ReadyPlan, RestartBudget, Scope,
-    StartupPlan, Subject, TrafficRule,
+    Abandoned, BackendId, BackendPlan, CheckId, CheckPlan, CounterPlan, DrainPlan, FailureRule, GroupId, GroupPlan,
+    HealthPlan, Member, OnStale, OnTimeout, OutcomesPlan, PassivePlan, Plan, ProgressPlan, ReadyPlan, RestartBudget,
+    Scope, StartupPlan, Subject, TrafficRule,
 };
 pub use saturation::{GaugePlan, SaturationPlan};
 pub use snapshot::{

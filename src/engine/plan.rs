@@ -127,6 +127,17 @@ pub struct ProgressPlan {
     pub cpu: Option<String>,
     /// A golden check that must go unanswered too.
     pub golden: Option<CheckId>,
+    pub abandoned: Abandoned,
+}
+
+/// What the model server does with work that its client has given up on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Abandoned {
+    /// It goes on with it, as most do: it may be silent for what nobody waits for.
+    #[default]
+    WorkedOff,
+    /// It stops as the client leaves: nothing is left over, and nothing excuses silence.
+    Dropped,
 }
 
 /// A counter that moves when work is done.
@@ -160,7 +171,13 @@ impl ProgressPlan {
 
 impl Default for ProgressPlan {
     fn default() -> Self {
-        Self { stall_after: crate::limits::STALL_AFTER, counter: None, cpu: None, golden: None }
+        Self {
+            stall_after: crate::limits::STALL_AFTER,
+            counter: None,
+            cpu: None,
+            golden: None,
+            abandoned: Abandoned::default(),
+        }
     }
 }
 

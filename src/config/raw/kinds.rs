@@ -303,6 +303,16 @@ pub(crate) struct RawProgress {
     pub(crate) process: Option<String>,
     /// A `golden` check that must go unanswered too.
     pub(crate) golden: Option<String>,
+    /// What the server does with a request whose client has left: `worked-off` (default), as most do, so that it may
+    /// be silent for it afterwards; `dropped`, at once, so that nothing excuses silence.
+    pub(crate) abandoned: Option<RawAbandoned>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RawAbandoned {
+    Dropped,
+    WorkedOff,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

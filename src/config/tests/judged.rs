@@ -1,23 +1,25 @@
 //! `progress`, `outcomes` and `golden` as typed, and what may not decide liveness.
 
 use super::*;
-use crate::engine::{GaugePlan, OutcomesPlan, SaturationPlan, TrafficRule};
+use crate::engine::{Abandoned, GaugePlan, OutcomesPlan, SaturationPlan, TrafficRule};
 
 #[test]
 fn progress_is_a_text_or_a_table_and_its_golden_check_is_found_by_name() {
     let config = with(
         "[checks.a]\nprogress = \"90s\"\n[checks.b]\n\
-        progress = { counter = 'n{path=\"/predict\"}', counter_lag = \"7s\", process = \"python\", golden = \"g\" }\n\
-        [checks.g]\ngolden = \"golden.json\"",
+        progress = { counter = 'n{path=\"/predict\"}', counter_lag = \"7s\", process = \"python\", golden = \"g\", \
+        abandoned = \"dropped\" }\n[checks.g]\ngolden = \"golden.json\"",
     )
     .expect("whole");
     let short = life(&config, "a").progress().expect("progress");
     assert_eq!((short.stall_after, short.counter.as_ref(), short.golden), (Duration::from_secs(90), None, None));
+    assert_eq!(short.abandoned, Abandoned::WorkedOff);
     let long = life(&config, "b").progress().expect("progress");
     assert_eq!(long.stall_after, crate::limits::STALL_AFTER);
     let counter = long.counter.as_ref().expect("a counter");
     assert_eq!((counter.name.as_str(), counter.lag), ("n{path=\"/predict\"}", Duration::from_secs(7)));
     assert_eq!(long.cpu.as_deref(), Some("python"));
+    assert_eq!(long.abandoned, Abandoned::Dropped);
     let golden = long.golden.expect("golden");
     assert_eq!(config.engine.checks[golden.index()].name, "g");
 }
@@ -78,6 +80,7 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("progress = { counter_lag = \"1s\" }", "means nothing without a `counter`"),
         ("progress = { golden = \"nobody\" }", "the name of a golden check"),
         ("progress = { golden = \"upstream\" }", "names a check of another kind"),
+        ("progress = { abandoned = \"aborted\" }", "worked-off"),
         ("outcomes = { min_requests = 0 }", "at least 1"),
         ("outcomes = { consecutive_failures = -1 }", "found -1"),
         ("outcomes = { min_success = \"120%\" }", "checks.a.outcomes.min_success"),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::presets::toml;
+use crate::engine::Abandoned;
 
 #[test]
 fn every_preset_is_whole_for_no_one_and_many_models_and_addresses() {
@@ -36,6 +37,19 @@ fn a_preset_goes_by_its_aliases_and_no_two_share_a_name() {
     assert_eq!(Preset::find("tf-serving").map(|preset| preset.name), Some("tensorflow-serving"));
     let config = parse("[upstream]\naddress = \"a:1\"\npreset = \"llama.cpp\"").expect("whole");
     assert_eq!(life(&config, "engine").target, "http://a:1/health");
+}
+
+/// What a client leaves excuses silence unless its server has been seen to abort it; and where it is said to drop it, a counter
+/// is the second witness.
+#[test]
+fn only_vllm_is_said_to_drop_what_clients_leave() {
+    let drops = |preset: &&Preset| {
+        let text = format!("[upstream]\naddress = \"a:1\"\npreset = \"{}\"\nmodels = [\"m\"]", preset.name);
+        let config = parse(&text).expect("whole");
+        let progress = life(&config, "progress").progress().expect("a rule");
+        progress.abandoned == Abandoned::Dropped && progress.counter.is_some()
+    };
+    assert_eq!(PRESETS.iter().filter(drops).map(|preset| preset.name).collect::<Vec<_>>(), ["vllm"]);
 }
 
 #[test]

@@ -30,6 +30,8 @@ struct Case {
     slow: (Duration, u32),
     stops_at: Option<Duration>,
     with_counter: bool,
+    /// What it does with work whose client has left.
+    abandoned: Abandoned,
 }
 
 const USUAL: Case = Case {
@@ -41,6 +43,7 @@ const USUAL: Case = Case {
     slow: (Duration::from_secs(1000), 10),
     stops_at: None,
     with_counter: false,
+    abandoned: Abandoned::WorkedOff,
 };
 
 /// What came of it.
@@ -118,6 +121,13 @@ impl Rush {
                 traffic.abandoned_wait += patience;
                 traffic.abandoned_sharing += client.sharing;
             }
+            if !stays
+                && self.case.abandoned == Abandoned::Dropped
+                && let Some(place) = self.jobs.iter().position(|job| *job == client.came)
+            {
+                self.jobs.remove(place);
+                self.done_at = self.done_at.filter(|_| place > 0);
+            }
             stays
         });
         if !self.is_stopped() {
@@ -162,7 +172,8 @@ impl Rush {
 
 fn run(case: Case, seed: u64) -> Ran {
     let rule = if case.with_counter { counted() } else { bare() };
-    let mut scene = Scene::new(server(ProgressPlan { stall_after: case.stall_after, ..rule }));
+    let mut scene =
+        Scene::new(server(ProgressPlan { stall_after: case.stall_after, abandoned: case.abandoned, ..rule }));
     let counter = Rc::new(Cell::new(0.0));
     let shown = Rc::clone(&counter);
     scene.world.script(
@@ -193,10 +204,10 @@ fn run(case: Case, seed: u64) -> Ran {
             rush.step(&mut scene.traffic);
         }
         scene.run(SAMPLE.as_secs_f64());
-        widest = widest.max(scene.world.engine.flow.busy_until());
+        widest = widest.max(scene.world.engine.flow.busy_until(Abandoned::WorkedOff));
         if rush.is_stopped() {
             stopped_at.get_or_insert(rush.now);
-            bound = bound.max(scene.world.engine.flow.busy_until());
+            bound = bound.max(scene.world.engine.flow.busy_until(Abandoned::WorkedOff));
         }
     }
     let condemned_at = scene.condemned_at();
@@ -269,6 +280,7 @@ fn any_case() -> impl Strategy<Value = Case> {
             slow: (secs(at), u32::try_from(tenths).unwrap()),
             stops_at: None,
             with_counter,
+            abandoned: Abandoned::WorkedOff,
         },
     )
 }
@@ -279,6 +291,16 @@ proptest! {
     #[test]
     fn no_overload_condemns_a_server_that_works(case in any_case(), seed in any::<u64>()) {
         let ran = run(case, seed);
+        prop_assert_eq!(ran.condemned_at, None, "{}", ran.reason);
+        prop_assert!(ran.answered_at.is_some(), "the patient one was answered");
+    }
+
+    /// Each one that leaves just as its turn comes costs the rest its turn: none may be answered until all have left,
+    /// and then one answer is due. No operator may allow less silence than that.
+    #[test]
+    fn no_overload_condemns_a_server_that_drops_what_is_left(case in any_case(), seed in any::<u64>()) {
+        let stall_after = case.stall_after.max(case.patience + case.service * 4 + secs(1));
+        let ran = run(Case { abandoned: Abandoned::Dropped, stall_after, ..case }, seed);
         prop_assert_eq!(ran.condemned_at, None, "{}", ran.reason);
         prop_assert!(ran.answered_at.is_some(), "the patient one was answered");
     }

@@ -6,7 +6,7 @@ use super::super::super::raw::*;
 use super::super::super::units;
 use super::super::server;
 use super::{Ground, Parts};
-use crate::engine::{OutcomesPlan, Subject};
+use crate::engine::{Abandoned, OutcomesPlan, Subject};
 use crate::limits;
 
 impl Ground<'_> {
@@ -38,7 +38,11 @@ impl Ground<'_> {
             }
             None => None,
         };
-        let check = ProgressCheck { stall_after, counter, process, golden: table.golden.clone() };
+        let abandoned = match table.abandoned {
+            Some(RawAbandoned::Dropped) => Abandoned::Dropped,
+            Some(RawAbandoned::WorkedOff) | None => Abandoned::WorkedOff,
+        };
+        let check = ProgressCheck { stall_after, counter, process, golden: table.golden.clone(), abandoned };
         Some((Kind::Progress(Box::new(check)), "traffic".to_owned(), Subject::Server))
     }
 

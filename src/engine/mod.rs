@@ -360,6 +360,11 @@ impl Engine {
         self.refresh(id, why);
     }
 
+    /// Whether its state is one that a person said.
+    pub fn is_forced(&self, id: CheckId) -> bool {
+        self.checks.get(id.index()).is_some_and(|check| check.forced.is_some())
+    }
+
     fn set_ready(&mut self, enabled: bool) {
         match (enabled, self.disabled_since) {
             (false, None) => {

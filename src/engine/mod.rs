@@ -325,15 +325,21 @@ impl Engine {
     }
 
     fn begin_due(&mut self, id: CheckId) {
-        if self.postpone(id) {
-            return;
+        if !self.postpone(id) {
+            self.begin(id);
         }
+    }
+
+    /// Begins what is due. Whether anything was.
+    fn begin(&mut self, id: CheckId) -> bool {
         let attempt = Attempt(self.last_attempt + 1);
         let check = &mut self.checks[id.index()];
         if let Some(deadline) = check.begin_due(self.now, attempt, &self.plan.checks[id.index()]) {
             self.last_attempt += 1;
             self.outputs.push_back(Output::Start { check: id, attempt, deadline });
+            return true;
         }
+        false
     }
 
     fn plan_first_attempt(&mut self, id: CheckId) {

@@ -188,6 +188,7 @@ impl Check {
         }
         let deadline = now + plan.timeout;
         self.next_attempt = None;
+        self.golden.began_at = Some(now);
         self.in_flight = Some(InFlight { attempt, started: now, deadline });
         Some(deadline)
     }

@@ -56,12 +56,12 @@ impl Engine {
         let check_plan = &self.plan.checks[id.index()];
         let Some(rule) = &check_plan.rule else { return };
         let (now, starved) = (self.now, self.doubt.is_starved());
-        let golden = check_plan.progress().and_then(|progress| progress.golden);
-        let golden = golden.map(|golden| self.checks[golden.index()].golden).unwrap_or_default();
+        let golden_id = check_plan.progress().and_then(|progress| progress.golden);
+        let golden = golden_id.map(|golden| self.checks[golden.index()].golden).unwrap_or_default();
         let alone = check_plan.progress().and_then(|_| self.hangs_alone()).map(str::to_owned);
         let check = &mut self.checks[id.index()];
         let before = check.standing();
-        let mut look = false;
+        let (mut look, mut asked) = (false, None);
         if let Some(why) = self.flow.blindness(now, starved) {
             check.cannot_judge(now, why);
         } else {
@@ -69,6 +69,10 @@ impl Engine {
                 (Watch::Progress(stall), TrafficRule::Progress(plan)) => {
                     let judged = stall.judge(now, plan, &self.flow, golden, alone.as_deref());
                     look = judged.look;
+                    asked = golden_id.filter(|golden_id| {
+                        let timeout = self.plan.checks[golden_id.index()].timeout;
+                        stall.wants_golden(now, plan, &self.flow, golden, timeout)
+                    });
                     let remarkable = matches!(judged.class, Class::Stuck | Class::Withheld);
                     check.judged(now, judged.class == Class::Stalled, remarkable, false, &judged.reason);
                 }
@@ -91,6 +95,9 @@ impl Engine {
         if look {
             self.checks[id.index()].plan_attempt(now);
             self.begin_due(id);
+        }
+        if let Some(golden_id) = asked {
+            self.ask_golden(golden_id);
         }
         if changed {
             self.refresh(id, "");
@@ -135,6 +142,16 @@ impl Engine {
             if let Some(Watch::Outcomes(outcomes)) = &mut self.checks[id.index()].watch {
                 outcomes.answered_well();
             }
+        }
+    }
+
+    /// Sends a golden request out of turn, unless one is in flight. What ended well before the silence holds it back no
+    /// more: real requests do not say enough while they are silent.
+    fn ask_golden(&mut self, id: CheckId) {
+        self.checks[id.index()].plan_attempt(self.now);
+        if self.begin(id) {
+            self.checks[id.index()].golden.asked_at = Some(self.now);
+            self.refresh(id, "");
         }
     }
 
@@ -223,7 +240,8 @@ impl Check {
                 self.golden.burnt_at = Some(now);
             }
             Verdict::Pass | Verdict::Fail(Fault::Answer) => {
-                self.golden = super::stall::Golden { answered_at: Some(now), ..Default::default() };
+                let asked_at = self.golden.asked_at;
+                self.golden = super::stall::Golden { answered_at: Some(now), asked_at, ..Default::default() };
             }
             Verdict::Fail(_) | Verdict::Unknown => {}
         }

@@ -325,15 +325,21 @@ impl Engine {
     }
 
     fn begin_due(&mut self, id: CheckId) {
-        if self.postpone(id) {
-            return;
+        if !self.postpone(id) {
+            self.begin(id);
         }
+    }
+
+    /// Begins what is due. Whether anything was.
+    fn begin(&mut self, id: CheckId) -> bool {
         let attempt = Attempt(self.last_attempt + 1);
         let check = &mut self.checks[id.index()];
         if let Some(deadline) = check.begin_due(self.now, attempt, &self.plan.checks[id.index()]) {
             self.last_attempt += 1;
             self.outputs.push_back(Output::Start { check: id, attempt, deadline });
+            return true;
         }
+        false
     }
 
     fn plan_first_attempt(&mut self, id: CheckId) {
@@ -358,6 +364,11 @@ impl Engine {
         check.forced = forced.filter(|_| !ttl.is_zero()).map(|forced| ForcedView { forced, until: self.now + ttl });
         let why = if check.forced.is_some() { "forced by hand" } else { "the override has ended" };
         self.refresh(id, why);
+    }
+
+    /// Whether its state is one that a person said.
+    pub fn is_forced(&self, id: CheckId) -> bool {
+        self.checks.get(id.index()).is_some_and(|check| check.forced.is_some())
     }
 
     fn set_ready(&mut self, enabled: bool) {

@@ -96,7 +96,7 @@ pub struct CheckPlan {
     pub depends_on: Vec<Member>,
     /// What decides its state instead of its attempts' outcomes; none for an ordinary check.
     pub rule: Option<TrafficRule>,
-    /// Attempts wait while real requests ended well within this span, or any is in flight.
+    /// Attempts wait while real requests ended well within this span, but for those that a silence asks for.
     pub only_when_idle: Option<Duration>,
     pub subject: Subject,
     pub scope: Scope,

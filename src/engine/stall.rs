@@ -73,6 +73,10 @@ pub(super) struct Golden {
     /// When the last attempt without an answer ended.
     pub(super) burnt_at: Option<Time>,
     pub(super) answered_at: Option<Time>,
+    /// When the last attempt began, unless one was answered since.
+    pub(super) began_at: Option<Time>,
+    /// When one was last sent out of turn, for silence asked for it.
+    pub(super) asked_at: Option<Time>,
 }
 
 /// The class of a judgement; a change of it is worth showing.
@@ -281,6 +285,23 @@ impl Stall {
         let lag = plan.counter.as_ref().map_or(Duration::ZERO, |counter| counter.lag);
         let wanted = [since + STALL_LOOK, since + STALL_LOOK + lag, since + stall_after + lag];
         wanted.into_iter().any(|at| at <= now && self.looked.is_none_or(|looked| looked < at))
+    }
+
+    /// Whether the golden request is wanted now, out of its turn, so that its `timeout` ends together with `stall_after`:
+    /// once in a silence, and no sooner than so long after the last such one, for a server that is slow has many silences.
+    pub(super) fn wants_golden(
+        &self,
+        now: Time,
+        plan: &ProgressPlan,
+        flow: &Flow,
+        golden: Golden,
+        timeout: Duration,
+    ) -> bool {
+        let Some(since) = self.silent_since.filter(|_| self.condemned.is_none()) else { return false };
+        let stall_after = plan.stall_after.max(flow.latest().patience);
+        let due = since + stall_after.saturating_sub(timeout).max(STALL_LOOK);
+        let is_under_way = golden.began_at.max(golden.burnt_at).is_some_and(|at| since <= at);
+        due <= now && !is_under_way && golden.asked_at.is_none_or(|at| at + timeout <= now)
     }
 
     // Readings.

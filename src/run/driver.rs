@@ -308,14 +308,16 @@ impl<W: World> Driver<W> {
         }
     }
 
-    /// A `progress` check has gone down: the evidence is written down while it is still there.
+    /// A `progress` check has gone down: the evidence is written down while it is still there. Forced down by hand, it has
+    /// none, and the last real hang stays the last.
     fn report_if_hang(&self, transition: &Transition) {
         let Changed::Check(name) = &transition.what else { return };
         let Some(check) = self.engine.plan().check_named(name).filter(|_| transition.to == CheckState::Down.as_str())
         else {
             return;
         };
-        if self.engine.plan().checks[check.index()].progress().is_none() {
+        let is_judged = self.engine.plan().checks[check.index()].progress().is_some();
+        if !is_judged || self.engine.is_forced(check) {
             return;
         }
         self.world.report_hang(&Hang {

@@ -301,7 +301,8 @@ pub(crate) struct RawProgress {
     pub(crate) page: Option<String>,
     /// Processes (a name or a part of a command line) whose CPU time must stand still too.
     pub(crate) process: Option<String>,
-    /// A `golden` check that must go unanswered too.
+    /// A `golden` check that must go unanswered too. In a silence it is sent out of turn, once and busy or not, so that
+    /// its timeout ends together with `stall_after`.
     pub(crate) golden: Option<String>,
     /// What the server does with a request whose client has left: `worked-off` (default), as most do, so that it may
     /// be silent for it afterwards; `dropped`, at once, so that nothing excuses silence.
@@ -335,7 +336,8 @@ pub(crate) struct RawGolden {
     pub(crate) cases: Option<String>,
     /// At least such a share must be answered right, 0 to 1. Default 1.
     pub(crate) min_accuracy: Option<f64>,
-    /// Not while real requests ended well within this span. Default: always on time.
+    /// Not while real requests ended well within this span, unless a `progress` check wants it in a silence. Default:
+    /// always on time.
     pub(crate) only_when_idle: Option<Span>,
 }
 

@@ -7,7 +7,9 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::control::Control;
-use crate::engine::{CheckPlan, Fault, Forced, Gate, Member, Origins, Outcome, Status, Subject, Verdict};
+use crate::engine::{
+    CheckPlan, Fault, Forced, Gate, Member, Origins, Outcome, ProgressPlan, Status, Subject, TrafficRule, Verdict,
+};
 use crate::telemetry::Telemetry;
 
 /// A world whose checks do what the test says.
@@ -19,6 +21,9 @@ struct Stage {
     applied: Cell<u32>,
     attempts: Cell<u32>,
     panics: Cell<bool>,
+    traffic: Cell<Traffic>,
+    /// Why, of each that was reported.
+    hangs: RefCell<Vec<String>>,
 }
 
 struct Actors(Rc<Stage>);
@@ -53,10 +58,12 @@ impl World for Actors {
     }
 
     fn traffic(&self, _left_over: u64) -> Traffic {
-        Traffic::default()
+        self.0.traffic.get()
     }
 
-    fn report_hang(&self, _: &Hang<'_>) {}
+    fn report_hang(&self, hang: &Hang<'_>) {
+        self.0.hangs.borrow_mut().push(hang.reason.to_owned());
+    }
 
     fn in_flight(&self) -> u64 {
         self.0.in_flight.get()
@@ -303,6 +310,37 @@ async fn a_beat_runs_its_check_at_once() {
             play.control.call(beat("c0")).await.unwrap();
             assert_eq!(play.stage.attempts.get(), attempts + 2);
             assert!(matches!(play.control.call(beat("c1")).await, Err(Refusal::NotFound(_))));
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hang_is_reported_and_a_state_forced_by_hand_is_none() {
+    LocalSet::new()
+        .run_until(async {
+            let mut plan = plan(1);
+            let rule =
+                TrafficRule::Progress(ProgressPlan { stall_after: Duration::from_secs(20), ..Default::default() });
+            plan.checks.push(CheckPlan { rule: Some(rule), ..CheckPlan::new("progress", "progress") });
+            let play = play(plan);
+            play.until_ready(Status::Pass).await;
+            let force =
+                |forced| Command::Override { check: "progress".to_owned(), forced, ttl: Duration::from_secs(60) };
+            play.control.call(force(Some(Forced::Down))).await.unwrap();
+            play.until("forced", |snapshot| snapshot.checks[1].state == CheckState::Down).await;
+            play.control.call(force(None)).await.unwrap();
+            play.until("let go", |snapshot| snapshot.checks[1].state == CheckState::Up).await;
+            assert!(play.stage.hangs.borrow().is_empty(), "{:?}", play.stage.hangs.borrow());
+            // What is hidden by hand is reported once it shows.
+            play.control.call(force(Some(Forced::Up))).await.unwrap();
+            let oldest_begun = Some(play.published.load().at);
+            play.stage.traffic.set(Traffic { in_flight: 1, oldest_begun, ..Traffic::default() });
+            sleep(Duration::from_secs(30)).await;
+            assert!(play.stage.hangs.borrow().is_empty(), "{:?}", play.stage.hangs.borrow());
+            play.control.call(force(None)).await.unwrap();
+            play.until("hung", |snapshot| snapshot.checks[1].state == CheckState::Down).await;
+            let hangs = play.stage.hangs.borrow().clone();
+            assert!(matches!(hangs.as_slice(), [reason] if reason.contains("stalled")), "{hangs:?}");
         })
         .await;
 }

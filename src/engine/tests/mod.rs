@@ -2,6 +2,8 @@
 
 mod addresses;
 mod behaviour;
+mod dropped;
+mod golden;
 mod instance;
 mod lateness;
 mod laws;

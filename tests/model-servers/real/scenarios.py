@@ -312,4 +312,5 @@ def of(server):
     measured = [] if server.goes_on else [measure]
     overloads = [abandoned] if server.stopped == "failing" else [abandoned, abandoned_stopped]
     alone = [left_alone] if server.watched else []
-    return [load, serve, *measured, *stopped, saturate, *overloads, *alone, kill, recover]
+    # What an overload leaves excuses silence for longer than gunicorn looks on.
+    return [load, serve, *measured, *stopped, *alone, saturate, *overloads, kill, recover]

@@ -320,9 +320,9 @@ pub const OUTCOMES_MIN_REQUESTS: u32 = 10;
 pub const OUTCOMES_CONSECUTIVE_FAILURES: u32 = 5;
 /// A row that is younger says nothing: retries of one request come within this, and so does a short stumble.
 pub const OUTCOMES_ROW: Duration = Duration::from_secs(2);
-/// For so long after a request by another method than a question's, the answers to short questions ([`ASIDE_MAX`])
-/// count as nothing. Far above [`OUTCOMES_PAUSE_MAX`], through which we turn work away ourselves; and work that comes
-/// more seldom than this fails too seldom to be judged by.
+/// For so long after a request by another method than a question's, answers to short questions ([`ASIDE_MAX`]) count as
+/// nothing. Far above [`OUTCOMES_PAUSE_MAX`], through which we turn work away ourselves; and work that comes more
+/// seldom than this fails too seldom to be judged by.
 pub const OUTCOMES_WORK_MEMORY: Duration = Duration::from_secs(300);
 /// From the verdict to the first trial; doubled with each trial that fails ...
 pub const OUTCOMES_PAUSE: Duration = Duration::from_secs(5);

@@ -13,13 +13,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::durations::{BUCKETS_MS, Buckets, Ring, add};
-use super::flights::{FLIGHT_PLACES, Flight, Flights, InFlight, LINE_PLACES, Standing};
+use super::flights::{FLIGHT_PLACES, Flight, Flights, InFlight, LINE_PLACES, Standing, some_time};
 use super::origins::{Origin, Tallied};
 use super::refusal::Reason;
 use super::tally::Verdict;
 use crate::clock::Clock;
 use crate::engine::{Origins, Time, Traffic};
-use crate::limits::OUTCOMES_WORK_MEMORY;
 
 /// Statuses from 100 on have a place of their own.
 const CODES: usize = 500;
@@ -59,8 +58,6 @@ pub(super) struct WorkerCounters {
     pace: Ring,
     succeeded: AtomicU64,
     failed: AtomicU64,
-    /// When a request that asks for work last came; 0 if none did.
-    work_came: AtomicU64,
     /// When the loop last turned its timer.
     beat_at: AtomicU64,
     flights: Flights,
@@ -152,14 +149,10 @@ impl Counters {
         u32::try_from(self.in_flight() + self.left_over.load(Relaxed)).unwrap_or(u32::MAX)
     }
 
-    /// Whether the answer to `worker`'s flight, whole at `now`, tells how the model server does its work. A short
-    /// question's does not where there is work: its front gives it by itself, well or not. Where nobody asks by another
-    /// method, questions are the work.
+    /// Whether an answer, whole at `now`, tells how the model server works: beside work a short question's does not.
     pub(super) fn tells(&self, worker: usize, flight: Flight, now: Time) -> bool {
-        let works = |w: &WorkerCounters| {
-            some_time(w.work_came.load(Relaxed)).is_some_and(|came| now.since(came) < OUTCOMES_WORK_MEMORY)
-        };
-        !self.worker(worker).flights.is_short_question(flight, now) || !self.workers.iter().any(works)
+        !self.worker(worker).flights.is_short_question(flight, now)
+            || !self.workers.iter().any(|w| w.flights.works(now))
     }
 
     /// What the engine judges by, now.
@@ -227,7 +220,6 @@ impl WorkerCounters {
             pace: Ring::new(),
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            work_came: AtomicU64::new(0),
             beat_at: AtomicU64::new(0),
             flights: Flights::new(FLIGHT_PLACES),
             origins: Tallied::default(),
@@ -245,11 +237,6 @@ impl WorkerCounters {
     pub(super) fn begin(&self, now: Time, patience: Duration) -> Flight {
         add(&self.in_flight, 1);
         self.flights.begin(now, patience)
-    }
-
-    /// A request that asks for work came.
-    pub(super) fn work_comes(&self, now: Time) {
-        self.work_came.store(now.as_nanos(), Relaxed);
     }
 
     /// It ended at `now`.
@@ -373,10 +360,6 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         add(self.0, u64::MAX);
     }
-}
-
-fn some_time(nanos: u64) -> Option<Time> {
-    (nanos > 0).then(|| Time::from_nanos(nanos))
 }
 
 fn slot(code: u16) -> Option<usize> {

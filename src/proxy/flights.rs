@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::durations::add;
 use crate::engine::{Time, Traffic};
-use crate::limits::ASIDE_MAX;
+use crate::limits::{ASIDE_MAX, OUTCOMES_WORK_MEMORY};
 
 /// Requests in flight of one worker whose silence is watched one by one.
 pub(super) const FLIGHT_PLACES: usize = 2048;
@@ -37,6 +37,8 @@ pub(super) struct Flights {
     lent_until_ns: AtomicU64,
     /// When the model server last sent something that was work, of requests without a place or ended; 0 if never.
     work_byte_ns: AtomicU64,
+    /// When a request that asks for work last came; 0 if none did.
+    work_came_ns: AtomicU64,
 }
 
 #[derive(Default)]
@@ -91,6 +93,7 @@ impl Flights {
             abandoned_sharing: AtomicU64::new(0),
             lent_until_ns: AtomicU64::new(0),
             work_byte_ns: AtomicU64::new(0),
+            work_came_ns: AtomicU64::new(0),
         }
     }
 
@@ -136,6 +139,16 @@ impl Flights {
         if let Flight(Some(at)) = flight {
             self.places[at].asks.store(true, Relaxed);
         }
+    }
+
+    /// A request that is no question came.
+    pub(super) fn work_comes(&self, now: Time) {
+        self.work_came_ns.store(now.as_nanos(), Relaxed);
+    }
+
+    /// Whether one has come lately. Where none has, questions are the work.
+    pub(super) fn works(&self, now: Time) -> bool {
+        some_time(self.work_came_ns.load(Relaxed)).is_some_and(|came| now.since(came) < OUTCOMES_WORK_MEMORY)
     }
 
     /// Whether it is a question that has taken no longer by `now` than a front by itself may take.
@@ -264,6 +277,11 @@ impl Place {
     fn long_work(&self, now: Time) -> Option<Time> {
         self.in_flight().filter(|flight| ASIDE_MAX <= now.since(flight.begun))?.last_byte
     }
+}
+
+/// None for 0, which stands for never.
+pub(super) fn some_time(nanos: u64) -> Option<Time> {
+    (nanos > 0).then(|| Time::from_nanos(nanos))
 }
 
 fn nanos(span: Duration) -> u64 {

@@ -129,11 +129,11 @@ impl Ticket {
 
     /// Tells whether its method is a safe one: then it asks the model server for no work.
     pub(super) fn by_method(self, is_safe: bool) -> Self {
-        let counters = self.conn.worker.counters();
+        let flights = self.conn.worker.counters().flights();
         if is_safe {
-            counters.flights().asks(self.flight);
+            flights.asks(self.flight);
         } else {
-            counters.work_comes(self.began);
+            flights.work_comes(self.began);
         }
         self
     }

@@ -130,7 +130,7 @@ fn work_is_remembered_over_all_workers_and_not_for_ever() {
     };
     let short = Duration::from_millis(999);
     assert!(tells(came, short), "there was no work yet");
-    counters.worker(1).work_comes(came);
+    counters.worker(1).flights().work_comes(came);
     assert!(!tells(came, short) && tells(came, ASIDE_MAX));
     assert!(!tells(came + (OUTCOMES_WORK_MEMORY - Duration::from_secs(1)), short));
     assert!(tells(came + OUTCOMES_WORK_MEMORY, short));

@@ -287,8 +287,9 @@ impl Stall {
         wanted.into_iter().any(|at| at <= now && self.looked.is_none_or(|looked| looked < at))
     }
 
-    /// Whether the golden request is wanted now, out of its turn, so that its `timeout` ends together with `stall_after`:
-    /// once in a silence, and no sooner than so long after the last such one, for a server that is slow has many silences.
+    /// Whether the golden request is wanted now, out of its turn, so that its `timeout` ends together with
+    /// `stall_after`: once in a silence, and no sooner than so long after the last such one, for a server that is
+    /// slow has many silences.
     pub(super) fn wants_golden(
         &self,
         now: Time,

@@ -308,8 +308,8 @@ impl<W: World> Driver<W> {
         }
     }
 
-    /// A `progress` check has gone down: the evidence is written down while it is still there. Forced down by hand, it has
-    /// none, and the last real hang stays the last.
+    /// A `progress` check has gone down: the evidence is written down while it is still there. Forced down by
+    /// hand, it has none, and the last real hang stays the last.
     fn report_if_hang(&self, transition: &Transition) {
         let Changed::Check(name) = &transition.what else { return };
         let Some(check) = self.engine.plan().check_named(name).filter(|_| transition.to == CheckState::Down.as_str())

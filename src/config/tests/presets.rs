@@ -39,8 +39,8 @@ fn a_preset_goes_by_its_aliases_and_no_two_share_a_name() {
     assert_eq!(life(&config, "engine").target, "http://a:1/health");
 }
 
-/// What a client leaves excuses silence unless its server has been seen to abort it; and where it is said to drop it, a counter
-/// is the second witness.
+/// What a client leaves excuses silence unless its server has been seen to abort it; and where it is said to drop it,
+/// a counter is the second witness.
 #[test]
 fn only_vllm_is_said_to_drop_what_clients_leave() {
     let drops = |preset: &&Preset| {

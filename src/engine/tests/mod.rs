@@ -2,6 +2,7 @@
 
 mod addresses;
 mod behaviour;
+mod golden;
 mod instance;
 mod lateness;
 mod laws;

@@ -71,9 +71,10 @@ class Scene:
             self.streams[app] = self.client("stream", self.stage.service(app), "--tokens", STREAM, "--for", 3600)
             if not wait(lambda app=app: 20 <= self.streams[app].tokens(), 120, every=0.02):
                 raise RuntimeError(f"{app}: no stream to stop")
-            self.marks[f"{app} {signal}"] = triggers[app].fire()
+            # A signal that kills ends it too.
             if self.streams[app].outcome():
                 raise RuntimeError(f"{app}: the stream was over before it could be stopped")
+            self.marks[f"{app} {signal}"] = triggers[app].fire()
         return {app: self.marks[f"{app} {signal}"] for app in apps}
 
     def signal(self, app, signal):

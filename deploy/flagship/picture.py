@@ -171,7 +171,8 @@ def overload(record):
     )
     for app, name in (("naive", "vLLM's own probes"), ("guarded", "guarded by Probegate")):
         pod = pods[app]
-        picture.group(f"{name}: {record['facts'][f'{app} restarted']} restarts")
+        restarts = record["facts"][f"{app} restarted"]
+        picture.group(f"{name}: {restarts} restart" + "s" * (restarts != 1))
         bars(picture, pod["requests"])
         picture.lane("vLLM's /health", said(pod["said"]["own"], "ill"))
         if app == "guarded":

@@ -174,6 +174,7 @@ expect "nothing of the update is left" eval '[ -z "$(k get deployment model-serv
 
 step "HPA scales down when idle"
 within 780 "back to three, after five quiet minutes and by half a minute" is 3 wanted
+within 10 "the look-out has seen it too" eval 'tail -n 1 "$work/wanted" | grep -q " 3$"'
 expect "no rise was taken back within five minutes" held "$work/wanted"
 expect "and never more than half went in one period" halves "$work/wanted"
 show awk 'NF == 2 && $2 != was { was = $2; print "wanted after " $1 " s: " $2 }' "$work/wanted"

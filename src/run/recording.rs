@@ -118,6 +118,12 @@ mod tests {
         assert_eq!(trace.events, events);
     }
 
+    /// A file of a recorded run of a real server.
+    fn recorded(name: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hangs").join(name);
+        std::fs::read_to_string(path).unwrap()
+    }
+
     /// What `tests/model-servers/hang/prove.py` runs, without its report; `more` is of the one check.
     fn plan(more: &str) -> std::sync::Arc<Plan> {
         let text = format!(
@@ -131,8 +137,7 @@ mod tests {
     /// When `progress` went down in a recorded run of a real FastAPI server behind the sidecar, replayed; and the
     /// last sample before it.
     fn found(name: &str, counted: bool) -> Option<(Time, Traffic)> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hangs").join(name);
-        let mut trace = Trace::from_text(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let mut trace = Trace::from_text(&recorded(name)).unwrap();
         go_on(&mut trace);
         let plan = plan(if counted { ", counter = \"predictions_total\"" } else { "" });
         assert_eq!(trace.plan.checks, plan.checks.iter().map(|check| check.name.clone()).collect::<Vec<_>>());
@@ -192,10 +197,9 @@ mod tests {
 
     /// A recording of a real server and what its own file makes of it, which is what was recorded.
     fn replayed(name: &str) -> (Trace, Vec<Told>) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hangs").join(name);
-        let read = |extension| std::fs::read_to_string(path.with_extension(extension)).unwrap();
-        let trace = Trace::from_text(&read("trace")).unwrap();
-        let plan = crate::config::from_str(&path, &read("toml"), &Overrides::default()).unwrap().engine;
+        let trace = Trace::from_text(&recorded(&format!("{name}.trace"))).unwrap();
+        let file = recorded(&format!("{name}.toml"));
+        let plan = crate::config::from_str(Path::new(name), &file, &Overrides::default()).unwrap().engine;
         let told = trace.replay(&[plan]).into_iter().filter_map(|(_, output)| match output {
             Output::Transition(turn) => Some(Told::from(&turn)),
             _ => None,
@@ -222,6 +226,22 @@ mod tests {
         assert!(out.since(failed) < Duration::from_secs(5), "{:?} after the first failure", out.since(failed));
         assert!(turned(&told, "ready", "pass", out).is_some());
         assert!(told.iter().all(|turn| turn.name != "health"), "nobody was to be restarted for that");
+    }
+
+    #[test]
+    fn a_recorded_vllm_whose_engine_was_stopped_in_mid_stream_is_found_by_its_silence_and_its_counter() {
+        let (trace, told) = replayed("vllm");
+        let found: Vec<&Told> = told.iter().filter(|turn| turn.name == "health" && turn.to == "fail").collect();
+        // Let go a second before the verdict, there was none.
+        let [found] = found[..] else { panic!("{found:?}") };
+        assert!(found.reason.contains("vllm:iteration_tokens_total_count frozen at"), "{}", found.reason);
+        let bytes = trace.events.iter().filter_map(|(at, event)| match event {
+            Event::Input(Input::Traffic(sample)) if *at <= found.at => sample.last_byte,
+            _ => None,
+        });
+        let silent = found.at.since(bytes.max().expect("a stream"));
+        assert!((Duration::from_secs(5)..=Duration::from_secs(6)).contains(&silent), "{silent:?}");
+        assert!(turned(&told, "health", "pass", found.at).is_some(), "let go, it went on");
     }
 
     #[test]

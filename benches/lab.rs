@@ -1,7 +1,7 @@
 //! What does an hour of a large Deployment cost the lab, in CPU time?
 //!
 //! The goal: a second on one core for 100 pods with Probegate in front, ten checks each, and 1 000 requests a second,
-//! for one virtual hour. Seen, in a full release build on an idle machine: 0.94 to 1.08 s, a median of 0.99 (1.01 to
+//! for one virtual hour. Seen, in a full release build on an idle machine: 0.94 to 1.08 s, a median of 0.98 (1.01 to
 //! 1.10 while a sidecar's overtaken calls each planned another). Prints CPU seconds of this process, for other work on
 //! the machine blurs wall time.
 //! Without `--bench`, as `cargo test --all-targets` starts it, it runs 90 virtual seconds to show that it still works.

@@ -57,17 +57,7 @@ fn a_restart_that_takes_a_third_of_a_second_is_seen_while_health_fails() {
     plan.checks.push(CheckPlan { subject: Subject::Server, ..check("app") });
     plan.health.require = one(2);
     let mut world = World::new(plan);
-    let away = |now: Time| now >= Time::from_millis(40_300) && now < Time::from_millis(40_600);
-    world.script(
-        "model",
-        Box::new(move |now| {
-            if away(now) {
-                Outcome::fail(Fault::Refused, "connection refused", ms(1)).sign(Sign::Refused)
-            } else {
-                Outcome::pass(ms(1)).sign(Sign::Answered)
-            }
-        }),
-    );
+    world.script("model", away_within(Time::from_millis(40_300)..Time::from_millis(40_600)));
     world.script("app", failing_between(10, 1000));
     world.run_secs(39);
     assert_eq!(world.statuses()[2], Status::Fail);

@@ -13,6 +13,7 @@ mod questions;
 mod stall;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,8 +156,12 @@ fn failing_between(from: u64, to: u64) -> Script {
 
 /// The model server at its one address: refused between two times, answering otherwise.
 fn away_between(from: u64, to: u64) -> Script {
+    away_within(Time::from_secs(from)..Time::from_secs(to))
+}
+
+fn away_within(times: Range<Time>) -> Script {
     Box::new(move |now| {
-        if now >= Time::from_secs(from) && now < Time::from_secs(to) {
+        if times.contains(&now) {
             Outcome::fail(Fault::Refused, "connection refused by 127.0.0.1:8000", ms(1)).sign(Sign::Refused)
         } else {
             Outcome::pass(ms(1)).sign(Sign::Answered)

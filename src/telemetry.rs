@@ -196,7 +196,11 @@ impl Telemetry {
             "Unix time at which the traffic listener's certificate expires",
             self.tls_not_after.clone(),
         );
-        r.register("model_accuracy", "Share of golden requests answered right", self.model_accuracy.clone());
+        r.register(
+            "model_accuracy",
+            "Share of golden requests answered right, by the check with the lowest",
+            self.model_accuracy.clone(),
+        );
         r.register("probegate_model_state", "1 for what the model server is, in one word", self.model_state.clone());
         r.register(
             "probegate_busy_until_timestamp_seconds",

@@ -114,6 +114,8 @@ pub struct Check {
     /// `pod` or `shared`.
     pub scope: String,
     pub runbook: Option<String>,
+    /// Of a golden check, the share of its examples that is answered right, 0 to 1.
+    pub accuracy: Option<f64>,
     pub interval_ms: u64,
     pub timeout_ms: u64,
 }
@@ -405,6 +407,7 @@ fn check(snapshot: &Snapshot, at: usize, view: &CheckView, clock: &Clock) -> Che
         }
         .to_owned(),
         runbook: view.runbook.clone(),
+        accuracy: view.accuracy,
         interval_ms: millis(plan.map(|plan| plan.interval)),
         timeout_ms: millis(plan.map(|plan| plan.timeout)),
     }

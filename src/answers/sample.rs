@@ -141,6 +141,7 @@ fn check(name: &str, kind: &'static str, state: CheckState) -> CheckView {
         attempts: 5,
         scope: Scope::Pod,
         runbook: None,
+        accuracy: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `golden`: labelled examples through the model server, and how many it gets right.
 //!
 //! One request at a time, all cases of the file within one attempt. Wrong answers fail the attempt by their
-//! share; a server that says it is busy (429, 503) has said nothing about its model; one that answers none of
+//! share, and over a window the engine adds them up; a server that says it is busy (429, 503) has said nothing about its model; one that answers none of
 //! them in time has burnt the request, which the engine may hold against it. Requests carry
 //! `x-probegate-golden`, so that the server's own numbers can leave them out.
 
@@ -15,7 +15,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 
 use super::Scene;
 use crate::config::{GoldenCheck, TlsClient};
-use crate::engine::{Fault, Outcome, Reading};
+use crate::engine::{Answers, Fault, Outcome, Reading};
 use crate::limits::CHECK_BODY_BYTES_MAX;
 use crate::net::Failure;
 use crate::net::http::{Target, fetch_watched};
@@ -24,8 +24,7 @@ use cases::Case;
 /// How the cases of one attempt were answered.
 #[derive(Debug, Default)]
 struct Tally {
-    right: usize,
-    asked: usize,
+    answers: Answers,
     /// The first that was wrong, and how.
     wrong: Option<String>,
 }
@@ -51,7 +50,7 @@ pub(super) async fn attempt(spec: &GoldenCheck, scene: &Scene) -> Outcome {
             Outcome::unknown(format!("the model server is busy ({})", status.as_u16()), scene.elapsed())
         }
         Ok(Err(Broken::Failed(failure))) => scene.failed(failure),
-        Err(_elapsed) if tally.asked == 0 => {
+        Err(_elapsed) if tally.answers.asked == 0 => {
             let within = humantime::format_duration(Duration::from_millis(within.as_millis() as u64));
             scene.fail(Fault::Timeout, format!("no answer to a golden request within {within}"))
         }
@@ -66,9 +65,9 @@ async fn ask_all(spec: &GoldenCheck, cases: &[Case], scene: &Scene, tally: &mut 
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) && !case.expects(status) {
             return Err(Broken::Busy(status));
         }
-        tally.asked += 1;
+        tally.answers.asked += 1;
         match case.judge(status, response.body()) {
-            Ok(()) => tally.right += 1,
+            Ok(()) => tally.answers.right += 1,
             Err(reason) => {
                 tally.wrong.get_or_insert_with(|| format!("{}: {reason}", case.name));
             }
@@ -98,16 +97,17 @@ async fn ask(spec: &GoldenCheck, case: &Case, scene: &Scene) -> Result<Response<
 
 fn judge(spec: &GoldenCheck, tally: &Tally, all: usize, scene: &Scene) -> Outcome {
     // At least one was asked: a file without cases is refused, and a timeout before the first is another end.
-    let accuracy = tally.right as f64 / tally.asked.max(1) as f64;
-    let reading = Reading { value: Some(accuracy), ..Reading::default() };
-    let unasked = if tally.asked < all { format!(", {} not asked in time", all - tally.asked) } else { String::new() };
-    let said = format!("{} of {} right{unasked}", tally.right, tally.asked);
-    if spec.min_accuracy <= accuracy {
+    let reading = Reading { answers: Some(tally.answers), ..Reading::default() };
+    let unasked = match all - tally.answers.asked as usize {
+        0 => String::new(),
+        unasked => format!(", {unasked} not asked in time"),
+    };
+    let said = format!("{} right{unasked}", tally.answers);
+    if spec.accuracy.is_met(tally.answers) {
         return scene.pass().remark(said).reading(reading);
     }
     let wrong = tally.wrong.as_deref().unwrap_or_default();
-    let least = (spec.min_accuracy * 1000.0).round() / 10.0;
-    scene.fail(Fault::Answer, format!("{said}, at least {least} % must be; {wrong}")).reading(reading)
+    scene.fail(Fault::Answer, format!("{said}, {}; {wrong}", spec.accuracy.expectation())).reading(reading)
 }
 
 #[cfg(test)]

@@ -527,8 +527,7 @@ pub struct GoldenCheck {
     pub address: String,
     /// Their file, read at each attempt.
     pub cases: PathBuf,
-    /// At least such a share must be answered right, 0 to 1.
-    pub min_accuracy: f64,
+    pub accuracy: engine::AccuracyPlan,
     /// Not while real requests ended well within this span.
     pub only_when_idle: Option<Duration>,
 }

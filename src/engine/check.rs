@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Attempt;
+use super::accuracy::Accuracy;
 use super::evidence::{Fault, Outcome, Sign, Verdict};
 use super::flow::Watch;
 use super::plan::{CheckPlan, FailureRule, OnStale, OnTimeout, Subject};
@@ -48,6 +49,8 @@ pub(super) struct Check {
     pub(super) watch: Option<Watch>,
     /// How its own requests are answered.
     pub(super) golden: Golden,
+    /// How many of them are answered right.
+    pub(super) accuracy: Accuracy,
     /// Up on trial: single requests decide.
     pub(super) on_trial: bool,
     /// Timeouts in a row that count once the model server has been silent for too long, and when the first of
@@ -90,6 +93,7 @@ impl Check {
             network_failing: None,
             watch: None,
             golden: Golden::default(),
+            accuracy: Accuracy::default(),
             on_trial: false,
             late: None,
             remarkable: false,
@@ -409,6 +413,7 @@ impl Check {
         self.identity = None;
         self.watch = None;
         self.golden = Golden::default();
+        self.accuracy = Accuracy::default();
         self.on_trial = false;
         self.late = None;
         self.remarkable = false;
@@ -508,6 +513,7 @@ impl Check {
             attempts: self.attempts,
             scope: plan.scope,
             runbook: plan.runbook.clone(),
+            accuracy: self.accuracy.share(),
         }
     }
 }

@@ -12,9 +12,6 @@ use super::time::Time;
 use super::{Attempt, Engine, Fault, Outcome, Output, Sign, Verdict, check_id};
 use crate::limits::GLANCE;
 
-/// The kind whose passes are as good as a real request that ended well.
-const GOLDEN: &str = "golden";
-
 impl Engine {
     pub(super) fn take_result(&mut self, id: CheckId, attempt: Attempt, outcome: &Outcome) {
         let is_current = self.checks.get(id.index()).is_some_and(|check| check.is_in_flight(attempt));
@@ -60,9 +57,15 @@ impl Engine {
         }
         let plan = &self.plan.checks[id.index()];
         let check = &mut self.checks[id.index()];
-        check.take(self.now, outcome, doubted, plan);
-        if plan.kind == GOLDEN && outcome.verdict == Verdict::Pass {
-            self.golden_answered_well();
+        match plan.accuracy {
+            Some(accuracy) => {
+                let judged = check.accuracy.judge(self.now, accuracy, outcome);
+                check.take(self.now, &judged, doubted, plan);
+                if outcome.verdict == Verdict::Pass {
+                    self.golden_answered_well();
+                }
+            }
+            None => check.take(self.now, outcome, doubted, plan),
         }
         self.plan_next(id, started);
     }

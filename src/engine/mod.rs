@@ -17,6 +17,7 @@
 //! Results carry the attempt they belong to. A result that is late, a second one, one of a cancelled
 //! attempt, one of a check that does not exist: each is a no-op.
 
+mod accuracy;
 mod backlog;
 mod budget;
 mod check;
@@ -77,9 +78,9 @@ pub use origins::Origins;
 pub use passage::Passage;
 pub use passive::Ejections;
 pub use plan::{
-    Abandoned, BackendId, BackendPlan, CheckId, CheckPlan, CounterPlan, DrainPlan, FailureRule, GroupId, GroupPlan,
-    HealthPlan, Member, OnStale, OnTimeout, OutcomesPlan, PassivePlan, Plan, ProgressPlan, ReadyPlan, RestartBudget,
-    Scope, StartupPlan, Subject, TrafficRule,
+    Abandoned, AccuracyPlan, BackendId, BackendPlan, CheckId, CheckPlan, CounterPlan, DrainPlan, FailureRule, GroupId,
+    GroupPlan, HealthPlan, Member, OnStale, OnTimeout, OutcomesPlan, PassivePlan, Plan, ProgressPlan, ReadyPlan,
+    RestartBudget, Scope, StartupPlan, Subject, TrafficRule,
 };
 pub use saturation::{GaugePlan, SaturationPlan};
 pub use snapshot::{
@@ -89,7 +90,7 @@ pub use snapshot::{
 };
 pub use time::Time;
 pub use trace::{Event, Told, Trace, TraceError};
-pub use traffic::{Reading, Traffic};
+pub use traffic::{Answers, Reading, Threads, Traffic};
 
 /// Identifies one attempt of one check. Never reused within a check's life, reloads included.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::SaturationPlan;
+use super::traffic::Answers;
 
 /// Index of a check in [`Plan::checks`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -96,6 +97,8 @@ pub struct CheckPlan {
     pub depends_on: Vec<Member>,
     /// What decides its state instead of its attempts' outcomes; none for an ordinary check.
     pub rule: Option<TrafficRule>,
+    /// How much of what it asks must be answered right; none for a check that asks no labelled examples.
+    pub accuracy: Option<AccuracyPlan>,
     /// Attempts wait while real requests ended well within this span, but for those that a silence asks for.
     pub only_when_idle: Option<Duration>,
     pub subject: Subject,
@@ -149,6 +152,15 @@ pub struct CounterPlan {
     pub lag: Duration,
 }
 
+/// How many labelled examples must be answered right.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AccuracyPlan {
+    /// At least such a share, 0 to 1.
+    pub min: f64,
+    /// Of those that were asked within this span, the latest attempt's always among them. Zero: of those alone.
+    pub window: Duration,
+}
+
 /// When too few requests end well.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OutcomesPlan {
@@ -166,6 +178,24 @@ impl ProgressPlan {
     /// Whether something besides the traffic and our own request can agree.
     pub(super) const fn has_witness(&self) -> bool {
         self.counter.is_some() || self.cpu.is_some()
+    }
+}
+
+impl AccuracyPlan {
+    /// Whether these are right often enough. Exact for a share that was typed as a decimal.
+    pub fn is_met(&self, answers: Answers) -> bool {
+        self.min <= answers.share()
+    }
+
+    /// What is expected, for a person.
+    pub fn expectation(&self) -> String {
+        format!("at least {} % must be", (self.min * 1000.0).round() / 10.0)
+    }
+}
+
+impl Default for AccuracyPlan {
+    fn default() -> Self {
+        Self { min: 1.0, window: Duration::ZERO }
     }
 }
 
@@ -378,6 +408,7 @@ impl CheckPlan {
             on_timeout: OnTimeout::Fail,
             depends_on: Vec::new(),
             rule: None,
+            accuracy: None,
             only_when_idle: None,
             subject: Subject::Local,
             scope: Scope::Pod,

@@ -162,6 +162,8 @@ pub struct CheckView {
     pub attempts: u64,
     pub scope: Scope,
     pub runbook: Option<String>,
+    /// Of a golden check, the share of its examples that is answered right; none before the first answer.
+    pub accuracy: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -16,7 +16,7 @@ use super::origins::Origins;
 use super::plan::{BackendId, CheckId, Plan};
 use super::snapshot::Forced;
 use super::time::Time;
-use super::traffic::{Reading, Traffic};
+use super::traffic::{Answers, Reading, Threads, Traffic};
 use super::{Attempt, Engine, Input, Output, Transition};
 
 /// The first line of a recording.
@@ -367,16 +367,34 @@ fn time_of(word: &str) -> Result<Time, String> {
 fn reading_words(reading: Reading) -> String {
     // A float in its shortest exact form reads back as itself.
     let value = optional(reading.value, |value| value.to_string());
-    format!("{value} {} {}", span_word(reading.age), optional(reading.cpu, span_word))
+    let threads = optional(reading.threads, |threads| {
+        let Threads { all, ready, uninterruptible, stopped } = threads;
+        format!("{all}/{ready}/{uninterruptible}/{stopped}")
+    });
+    let answers = optional(reading.answers, |answers| format!("{}/{}", answers.right, answers.asked));
+    let [age, cpu] = [span_word(reading.age), optional(reading.cpu, span_word)];
+    format!("{value} {age} {cpu} {threads} {answers}")
 }
 
 fn reading_of(words: &str) -> Result<Reading, String> {
-    match words.split(' ').collect::<Vec<_>>()[..] {
-        [value, age, cpu] => {
-            Ok(Reading { value: optional_of(value, number)?, age: span_of(age)?, cpu: optional_of(cpu, span_of)? })
-        }
-        _ => Err(format!("no such reading: `{words}`")),
-    }
+    let wrong = || format!("no such reading: `{words}`");
+    // Recordings of earlier versions tell neither threads nor answers.
+    let ([value, age, cpu], [threads, answers]) = match words.split(' ').collect::<Vec<_>>()[..] {
+        [value, age, cpu] => ([value, age, cpu], ["-"; 2]),
+        [value, age, cpu, threads, answers] => ([value, age, cpu], [threads, answers]),
+        _ => return Err(wrong()),
+    };
+    let counts = |word: &str| word.split('/').map(number).collect::<Result<Vec<u32>, String>>();
+    let threads = optional_of(threads, |word| match counts(word)?[..] {
+        [all, ready, uninterruptible, stopped] => Ok(Threads { all, ready, uninterruptible, stopped }),
+        _ => Err(wrong()),
+    })?;
+    let answers = optional_of(answers, |word| match counts(word)?[..] {
+        [right, asked] => Ok(Answers { right, asked }),
+        _ => Err(wrong()),
+    })?;
+    let (value, cpu) = (optional_of(value, number)?, optional_of(cpu, span_of)?);
+    Ok(Reading { value, age: span_of(age)?, cpu, threads, answers })
 }
 
 fn traffic_words(sample: &Traffic) -> [String; 18] {

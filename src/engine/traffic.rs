@@ -2,6 +2,7 @@
 //!
 //! Owns the last sample and what can be believed of it; what abandoned work excuses is the backlog's business.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Backlogs};
@@ -58,12 +59,53 @@ pub struct Traffic {
 /// What an attempt read beside its outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reading {
-    /// A `progress` check's counter, summed over its series; a `golden` check's accuracy. None if there is none.
+    /// The counter of a `progress` check, summed over its series, or the gauge of a `saturation` check.
     pub value: Option<f64>,
     /// How old the page was when the attempt ended.
     pub age: Duration,
     /// CPU time that the server's processes have used, if they were looked at and found.
     pub cpu: Option<Duration>,
+    /// Their threads at that moment, if they may be seen.
+    pub threads: Option<Threads>,
+    /// What a `golden` check was answered; none if it was answered nothing.
+    pub answers: Option<Answers>,
+}
+
+/// The threads of the model server's processes, by what they were at.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Threads {
+    pub all: u32,
+    /// Ready to run from one look to the next, without having slept between them: they run, or wait for a CPU.
+    pub ready: u32,
+    /// In uninterruptible sleep: in the kernel, for a disk or a device.
+    pub uninterruptible: u32,
+    /// By SIGSTOP or a debugger.
+    pub stopped: u32,
+}
+
+/// Labelled examples and how they were answered.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Answers {
+    pub right: u32,
+    pub asked: u32,
+}
+
+impl Answers {
+    /// Of those asked, 0 to 1.
+    pub fn share(self) -> f64 {
+        f64::from(self.right) / f64::from(self.asked.max(1))
+    }
+
+    pub(super) const fn plus(self, more: Self) -> Self {
+        let Self { right, asked } = self;
+        Self { right: right.saturating_add(more.right), asked: asked.saturating_add(more.asked) }
+    }
+}
+
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.right, self.asked)
+    }
 }
 
 /// The traffic as the engine knows it.

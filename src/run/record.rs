@@ -126,11 +126,6 @@ impl Recorder {
         if let Some(at) = RESULTS.iter().position(|result| *result == outcome.verdict.as_str()) {
             metrics.results[at].inc();
         }
-        if metrics.kind == GOLDEN
-            && let Some(accuracy) = outcome.reading.and_then(|reading| reading.value)
-        {
-            self.telemetry.model_accuracy.get_or_create(&NoLabels {}).set(accuracy);
-        }
         if outcome.verdict == Verdict::Pass {
             let labels = CheckLabels { check: metrics.name.clone() };
             metrics
@@ -161,6 +156,9 @@ impl Recorder {
         let wrong = |check: &Arc<CheckView>| check.kind == GOLDEN && check.state == CheckState::Down;
         let degraded = snapshot.ready.status == Status::Warn || snapshot.checks.iter().any(wrong);
         self.telemetry.model_degraded.set(i64::from(degraded));
+        if let Some(accuracy) = snapshot.checks.iter().filter_map(|check| check.accuracy).reduce(f64::min) {
+            self.telemetry.model_accuracy.get_or_create(&NoLabels {}).set(accuracy);
+        }
         self.show_model(&snapshot.model);
         self.show_upstreams(&snapshot.backends);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::checks::tests::{collectors, run_on};
 use crate::config::Kind;
-use crate::engine::Verdict;
+use crate::engine::{AccuracyPlan, Verdict};
 use crate::net::peer::{self, Then, raw, respond};
 
 const CASES: &str = r#"{"cases":[
@@ -25,13 +25,14 @@ impl Cases {
 
     async fn ask(&self, address: &str, min_accuracy: f64) -> Outcome {
         let cases: PathBuf = self.0.path().join("golden.json");
-        let check = GoldenCheck { address: address.to_owned(), cases, min_accuracy, only_when_idle: None };
+        let accuracy = AccuracyPlan { min: min_accuracy, ..AccuracyPlan::default() };
+        let check = GoldenCheck { address: address.to_owned(), cases, accuracy, only_when_idle: None };
         run_on(&collectors(vec![Kind::Golden(check)]), 0).await
     }
 }
 
 fn accuracy(outcome: &Outcome) -> Option<f64> {
-    outcome.reading.and_then(|reading| reading.value)
+    Some(outcome.reading?.answers?.share())
 }
 
 #[tokio::test]

@@ -79,7 +79,10 @@ pub(super) fn lower(
         faults.push(fault.expected(r#""fail" or "unknown""#));
     }
     match &lowered.kind {
-        Kind::Golden(golden) => life.only_when_idle = golden.only_when_idle,
+        Kind::Golden(golden) => {
+            life.only_when_idle = golden.only_when_idle;
+            life.accuracy = Some(golden.accuracy);
+        }
         Kind::Outcomes(rule) => life.rule = Some(TrafficRule::Outcomes(*rule)),
         Kind::Saturation(check) => life.rule = Some(TrafficRule::Saturation(check.rule.clone())),
         Kind::Progress(progress) => life.rule = Some(TrafficRule::Progress(progress_rule(progress))),

@@ -336,6 +336,8 @@ pub(crate) struct RawGolden {
     pub(crate) cases: Option<String>,
     /// At least such a share must be answered right, 0 to 1. Default 1.
     pub(crate) min_accuracy: Option<f64>,
+    /// Of the cases asked within this span, since the model server appeared. Default: of those of the latest attempt.
+    pub(crate) window: Option<Span>,
     /// Not while real requests ended well within this span, unless a `progress` check wants it in a silence. Default:
     /// always on time.
     pub(crate) only_when_idle: Option<Span>,

@@ -1,7 +1,7 @@
 //! `progress`, `outcomes` and `golden` as typed, and what may not decide liveness.
 
 use super::*;
-use crate::engine::{Abandoned, GaugePlan, OutcomesPlan, SaturationPlan, TrafficRule};
+use crate::engine::{Abandoned, AccuracyPlan, GaugePlan, OutcomesPlan, SaturationPlan, TrafficRule};
 
 #[test]
 fn progress_is_a_text_or_a_table_and_its_golden_check_is_found_by_name() {
@@ -73,6 +73,15 @@ fn golden_takes_its_time_and_its_file_lies_beside_the_configuration() {
 }
 
 #[test]
+fn golden_s_accuracy_is_of_the_latest_attempt_or_over_a_window() {
+    let plain = with("[checks.g]\ngolden = \"golden.json\"").expect("whole");
+    assert_eq!(life(&plain, "g").accuracy, Some(AccuracyPlan { min: 1.0, window: Duration::ZERO }));
+    let typed = "[checks.g]\ngolden = { cases = \"golden.json\", min_accuracy = 0.8, window = \"10m\" }";
+    let accuracy = AccuracyPlan { min: 0.8, window: Duration::from_secs(600) };
+    assert_eq!(life(&with(typed).expect("whole"), "g").accuracy, Some(accuracy));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_place() {
     for (typed, why) in [
         ("progress = { stall_after = \"0s\" }", "found 0"),
@@ -91,6 +100,7 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("saturation = { queued = 1, low = \"101%\" }", "checks.a.saturation.low"),
         ("http = \"http://elsewhere/\"\non_timeout = \"unknown-while-moving\"", "says nothing of another server"),
         ("golden = { cases = \"c.json\", min_accuracy = 1.5 }", "0 to 1"),
+        ("golden = { cases = \"c.json\", window = \"0s\" }", "checks.a.golden.window"),
     ] {
         let found = problems(&format!("[checks.a]\n{typed}"));
         assert!(found.contains(why), "{typed}: {found}");

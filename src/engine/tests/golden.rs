@@ -130,3 +130,53 @@ fn golden_requests_wait_while_real_ones_end_well_and_stay_up_for_as_long() {
     scene.run(12.0);
     assert!(attempts(&mut scene) > before);
 }
+
+/// A golden check over ten minutes; what it is answered at each moment, out of ten.
+fn graded(right: impl Fn(Time) -> u32 + 'static) -> World {
+    let accuracy = AccuracyPlan { min: 0.8, window: secs(600) };
+    let mut plan = typical();
+    plan.checks[1] = CheckPlan { accuracy: Some(accuracy), subject: Subject::Server, ..check("answers") };
+    let mut world = World::new(plan);
+    let read = move |now| {
+        let answers = Answers { right: right(now), asked: 10 };
+        let outcome = match accuracy.is_met(answers) {
+            true => Outcome::pass(ms(9)),
+            false => Outcome::fail(Fault::Answer, format!("{answers} right"), ms(9)),
+        };
+        outcome.reading(Reading { answers: Some(answers), ..Reading::default() })
+    };
+    world.script("answers", Box::new(read));
+    world
+}
+
+#[test]
+fn accuracy_over_a_window_turns_by_its_sum_and_comes_back_by_it() {
+    let bad = Time::from_secs(600)..Time::from_secs(900);
+    let mut world = graded(move |now| if bad.contains(&now) { 4 } else { 10 });
+    let answers = |world: &mut World| world.engine.snapshot().check_named("answers").unwrap().clone();
+    world.run_secs(700);
+    // A hundred seconds of six wrong in ten are a tenth of the window: nine in ten are right.
+    assert_eq!(answers(&mut world).state, CheckState::Up);
+    assert!((0.89..0.91).contains(&answers(&mut world).accuracy.unwrap()), "{:?}", answers(&mut world).accuracy);
+    world.run_secs(150);
+    assert_eq!(answers(&mut world).state, CheckState::Down, "a quarter of the window");
+    assert!(answers(&mut world).reason.contains(" right within 10m; the latest attempt: 4 of 10 right"));
+    world.run_secs(70);
+    // The latest attempts are right again, and the window is not.
+    assert_eq!(answers(&mut world).state, CheckState::Down);
+    assert!(answers(&mut world).reason.contains(" right within 10m, at least 80 % must be; the latest attempt: "));
+    world.run_secs(600);
+    assert_eq!((answers(&mut world).state, answers(&mut world).accuracy), (CheckState::Up, Some(1.0)));
+}
+
+#[test]
+fn right_answers_of_the_last_model_server_speak_for_no_other() {
+    let swapped = Time::from_secs(500);
+    let mut world = graded(move |now| if now < swapped { 10 } else { 1 });
+    world.script("model", away_between(495, 505));
+    world.run_secs(490);
+    assert_eq!(world.state("answers"), CheckState::Up);
+    world.run_secs(40);
+    assert_ne!(world.state("answers"), CheckState::Up);
+    assert_eq!(world.engine.snapshot().check_named("answers").unwrap().accuracy, Some(0.1));
+}

@@ -328,8 +328,13 @@ impl Run {
             3 => Some(Sign::StartedAt { unix_ms: 5 }),
             _ => None,
         };
-        let reading =
-            (verdict == Verdict::Pass).then(|| Reading { value: Some(0.1 * which as f64), age: ms(3), cpu: None });
+        let reading = (verdict == Verdict::Pass).then(|| Reading {
+            value: Some(0.1 * which as f64),
+            age: ms(3),
+            cpu: Some(ms(20)),
+            threads: Some(Threads { all: 9, ready: 2, uninterruptible: 1, stopped: 3 }),
+            answers: Some(Answers { right: 3, asked: 4 }),
+        });
         let outcome = Outcome { verdict, reason: format!("tab\there {sign:?}"), latency: ms(2), sign, reading };
         self.trace.events.push((self.now, Event::Input(Input::Result { check, attempt, outcome: outcome.clone() })));
         self.engine.handle_input(self.now, Input::Result { check, attempt, outcome });

@@ -286,7 +286,7 @@ impl RawDesign {
             .map_err(|problems| format!("probegate: {problems}"))?;
         let mut checks = Vec::new();
         for check in &config.engine.checks {
-            if check.rule.is_some() || check.kind == "golden" {
+            if check.rule.is_some() || check.accuracy.is_some() {
                 checks.push(if check.rule.is_some() { Signal::Counter } else { Signal::Golden });
                 continue;
             }

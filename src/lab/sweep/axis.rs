@@ -155,7 +155,7 @@ fn check_key(
     };
     let is_meant = |check: &&CheckPlan| {
         let is_windowed = matches!(check.failure_rule, FailureRule::Window { .. }) && key == "failure_threshold";
-        let is_own = check.rule.is_none() && check.kind != "golden" && !is_windowed;
+        let is_own = check.rule.is_none() && check.accuracy.is_none() && !is_windowed;
         if name == "*" { is_own && text.contains(&format!("[checks.{}]", check.name)) } else { check.name == name }
     };
     let meant: Vec<&str> = sidecar.plan.checks.iter().filter(is_meant).map(|check| check.name.as_str()).collect();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::plane::Plane;
 use super::server::Overview;
 use crate::engine::{
-    Attempt, BackendId, Changed, CheckId, DrainPhase, Engine, Fault, Gate, Input, Outcome, Output, Passage, Plan,
-    Reading, Sign, Status, Subject, Time,
+    Answers, Attempt, BackendId, Changed, CheckId, DrainPhase, Engine, Fault, Gate, Input, Outcome, Output, Passage,
+    Plan, Reading, Sign, Status, Subject, Time,
 };
 use crate::lab::scenario::Terms;
 
@@ -177,13 +177,13 @@ impl Sidecar {
     fn outcome(&self, check: CheckId, sight: Sight) -> Outcome {
         let plan = &self.engine.plan().checks[check.index()];
         let is_backend = matches!(plan.subject, Subject::Backend(_));
-        let is_golden = plan.kind == "golden";
-        let accuracy = |value: f64| Reading { value: Some(value), ..Reading::default() };
+        let is_golden = plan.accuracy.is_some();
+        let answered = |right: u32| Reading { answers: Some(Answers { right, asked: 1 }), ..Reading::default() };
         match sight {
-            Sight::Good(took) if is_golden => Outcome::pass(took).reading(accuracy(1.0)),
+            Sight::Good(took) if is_golden => Outcome::pass(took).reading(answered(1)),
             Sight::Good(took) => Outcome::pass(took),
             Sight::Bad(took) if is_golden => {
-                Outcome::fail(Fault::Answer, "the labelled examples are answered wrong", took).reading(accuracy(0.0))
+                Outcome::fail(Fault::Answer, "the labelled examples are answered wrong", took).reading(answered(0))
             }
             Sight::Bad(took) => Outcome::fail(Fault::Answer, "the answer is not the expected one", took),
             Sight::Busy => Outcome::unknown("the model server is busy", Duration::ZERO),
@@ -194,7 +194,7 @@ impl Sidecar {
             }
             Sight::Read { counter: None, .. } => Outcome::unknown("no metrics page to read", Duration::ZERO),
             Sight::Read { counter: Some(value), cpu } => {
-                let reading = Reading { value: Some(value as f64), age: Duration::ZERO, cpu: Some(cpu) };
+                let reading = Reading { value: Some(value as f64), cpu: Some(cpu), ..Reading::default() };
                 Outcome::pass(Duration::ZERO).reading(reading)
             }
             Sight::Unread { cpu } => {

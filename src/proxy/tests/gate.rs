@@ -265,6 +265,7 @@ async fn a_check_that_decides_is_named_and_nothing_more_is_told() {
             attempts: 3,
             scope: crate::engine::Scope::Shared,
             runbook: None,
+            accuracy: None,
         };
         next.checks = Arc::new([Arc::new(check)]);
         not_ready(next, vec![Cause::Check(CheckId(0))]);

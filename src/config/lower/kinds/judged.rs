@@ -6,7 +6,7 @@ use super::super::super::raw::*;
 use super::super::super::units;
 use super::super::server;
 use super::{Ground, Parts};
-use crate::engine::{Abandoned, OutcomesPlan, Subject};
+use crate::engine::{Abandoned, AccuracyPlan, OutcomesPlan, Subject};
 use crate::limits;
 
 impl Ground<'_> {
@@ -105,17 +105,21 @@ impl Ground<'_> {
             TextOr::Other(table) => (table.cases.as_deref(), "cases", table),
         };
         let cases = self.needed(cases, key, r#"a file such as "golden.json""#)?;
-        let min_accuracy = table.min_accuracy.unwrap_or(1.0);
-        if !(0.0..=1.0).contains(&min_accuracy) {
-            let fault = Fault::value(self.at("min_accuracy"), format!("found {min_accuracy}"));
+        let mut accuracy = AccuracyPlan::default();
+        accuracy.min = table.min_accuracy.unwrap_or(accuracy.min);
+        if !(0.0..=1.0).contains(&accuracy.min) {
+            let fault = Fault::value(self.at("min_accuracy"), format!("found {}", accuracy.min));
             self.fault(fault.expected("0 to 1"));
             return None;
+        }
+        if let Some(span) = &table.window {
+            accuracy.window = server::positive(span, self.at("window"), self.faults)?;
         }
         let address = self.scene.addresses.get(self.backend.index())?.clone();
         let check = GoldenCheck {
             address,
             cases: self.scene.beside.join(cases),
-            min_accuracy,
+            accuracy,
             only_when_idle: table.only_when_idle.as_ref().map(|span| span.0).filter(|span| !span.is_zero()),
         };
         Some((Kind::Golden(check), cases.to_owned(), Subject::Server))

@@ -1,0 +1,151 @@
+//! How much of the labelled examples is answered right, over a window.
+//!
+//! Owns one golden check's tally of the present model server. An attempt without an answer (busy, silent, gone) adds
+//! nothing to it. The latest attempt counts always, however long ago the one before it was: where only idle servers
+//! are asked, a window may hold no other.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use super::evidence::{Fault, Outcome, Verdict};
+use super::plan::AccuracyPlan;
+use super::time::{Time, plain};
+use super::traffic::Answers;
+
+/// Steps that a window is cut into, so that its length costs nothing.
+const STEPS: u32 = 64;
+
+/// The answers within the window.
+#[derive(Debug, Default)]
+pub(super) struct Accuracy {
+    /// By the step they fell into, oldest first: when it began, and what was answered in it.
+    steps: VecDeque<(Time, Answers)>,
+}
+
+impl Accuracy {
+    /// Takes an attempt: what it means together with those before it. Where it stands alone, what it says itself.
+    pub(super) fn judge<'a>(&mut self, now: Time, plan: AccuracyPlan, outcome: &'a Outcome) -> Cow<'a, Outcome> {
+        let Some(latest) = outcome.reading.and_then(|reading| reading.answers) else { return Cow::Borrowed(outcome) };
+        self.take(now, plan, latest);
+        let all = self.sum();
+        if all == latest {
+            return Cow::Borrowed(outcome);
+        }
+        let met = plan.is_met(all);
+        let verdict = if met { Verdict::Pass } else { Verdict::Fail(Fault::Answer) };
+        // One that fails by itself says by how much.
+        let expected = match outcome.verdict {
+            Verdict::Pass if !met => format!(", {}", plan.expectation()),
+            _ => String::new(),
+        };
+        let window = plain(plan.window);
+        let reason = format!("{all} right within {window}{expected}; the latest attempt: {}", outcome.reason);
+        Cow::Owned(Outcome { verdict, reason, ..outcome.clone() })
+    }
+
+    fn take(&mut self, now: Time, plan: AccuracyPlan, latest: Answers) {
+        while self.steps.front().is_some_and(|(began, _)| *began + plan.window <= now) {
+            self.steps.pop_front();
+        }
+        match self.steps.back_mut() {
+            Some((began, answers)) if now.since(*began) < plan.window / STEPS => *answers = answers.plus(latest),
+            _ => self.steps.push_back((now, latest)),
+        }
+    }
+
+    fn sum(&self) -> Answers {
+        self.steps.iter().fold(Answers::default(), |sum, (_, answers)| sum.plus(*answers))
+    }
+
+    /// The share of right answers; none before the first.
+    pub(super) fn share(&self) -> Option<f64> {
+        (!self.steps.is_empty()).then(|| self.sum().share())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::traffic::Reading;
+    use super::*;
+
+    const PLAN: AccuracyPlan = AccuracyPlan { min: 0.8, window: Duration::from_secs(640) };
+
+    /// An attempt as a collector tells it.
+    fn attempt(right: u32, asked: u32) -> Outcome {
+        let answers = Answers { right, asked };
+        let outcome = match PLAN.is_met(answers) {
+            true => Outcome::pass(Duration::ZERO).remark(format!("{answers} right")),
+            false => Outcome::fail(Fault::Answer, format!("{answers} right, too few"), Duration::ZERO),
+        };
+        outcome.reading(Reading { answers: Some(answers), ..Reading::default() })
+    }
+
+    fn at(accuracy: &mut Accuracy, second: u64, outcome: &Outcome) -> (bool, String) {
+        let judged = accuracy.judge(Time::from_secs(second), PLAN, outcome);
+        (judged.verdict == Verdict::Pass, judged.reason.clone())
+    }
+
+    #[test]
+    fn one_bad_attempt_among_good_ones_is_within_the_window_s_share() {
+        let mut accuracy = Accuracy::default();
+        assert_eq!(accuracy.share(), None);
+        assert_eq!(at(&mut accuracy, 0, &attempt(5, 5)), (true, "5 of 5 right".to_owned()), "alone it speaks itself");
+        let (up, reason) = at(&mut accuracy, 60, &attempt(3, 5));
+        assert!(up);
+        assert_eq!(reason, "8 of 10 right within 10m 40s; the latest attempt: 3 of 5 right, too few");
+        assert_eq!(accuracy.share(), Some(0.8));
+        let (up, reason) = at(&mut accuracy, 120, &attempt(3, 5));
+        assert!(!up);
+        assert_eq!(reason, "11 of 15 right within 10m 40s; the latest attempt: 3 of 5 right, too few");
+        let (up, reason) = at(&mut accuracy, 180, &attempt(4, 5));
+        assert!(!up, "a good one does not outweigh them");
+        assert_eq!(reason, "15 of 20 right within 10m 40s, at least 80 % must be; the latest attempt: 4 of 5 right");
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_counts_no_more_and_the_latest_always_does() {
+        let mut accuracy = Accuracy::default();
+        at(&mut accuracy, 0, &attempt(0, 5));
+        at(&mut accuracy, 100, &attempt(5, 5));
+        assert_eq!(accuracy.share(), Some(0.5));
+        assert!(!at(&mut accuracy, 639, &attempt(5, 5)).0);
+        assert!(at(&mut accuracy, 640, &attempt(5, 5)).0, "the bad one is as old as the window");
+        assert_eq!(at(&mut accuracy, 9000, &attempt(1, 5)), (false, "1 of 5 right, too few".to_owned()));
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_says_nothing_of_the_model() {
+        let mut accuracy = Accuracy::default();
+        at(&mut accuracy, 0, &attempt(4, 5));
+        let silent = Outcome::fail(Fault::Timeout, "no answer", Duration::ZERO);
+        assert_eq!(at(&mut accuracy, 10, &silent), (false, "no answer".to_owned()));
+        let busy = Outcome::unknown("busy", Duration::ZERO);
+        assert_eq!(*accuracy.judge(Time::from_secs(20), PLAN, &busy), busy);
+        assert_eq!(accuracy.share(), Some(0.8));
+    }
+
+    #[test]
+    fn a_window_of_any_length_holds_a_bounded_number_of_steps_and_loses_no_answer() {
+        let mut accuracy = Accuracy::default();
+        for second in 0..10_000 {
+            at(&mut accuracy, second, &attempt(9, 10));
+            assert!(accuracy.steps.len() <= STEPS as usize + 1);
+            // A step ends as a whole: at most one of them early.
+            let asked = accuracy.sum().asked;
+            let full = 10 * u32::try_from(second.min(639) + 1).unwrap();
+            assert!(full.saturating_sub(10 * (640 / STEPS)) <= asked && asked <= full, "{second}: {asked} of {full}");
+        }
+    }
+
+    #[test]
+    fn without_a_window_the_latest_attempt_stands_alone() {
+        let mut accuracy = Accuracy::default();
+        let plan = AccuracyPlan { window: Duration::ZERO, ..PLAN };
+        for (second, outcome) in [(0, attempt(0, 5)), (1, attempt(5, 5)), (2, attempt(1, 5))] {
+            assert_eq!(*accuracy.judge(Time::from_secs(second), plan, &outcome), outcome);
+        }
+        assert_eq!(accuracy.share(), Some(0.2));
+    }
+}

@@ -125,6 +125,14 @@ impl Proc {
         threads
     }
 
+    /// What a thread is at (`R`, `S`, `D`, `T`, `t`), and how often it has gone to sleep by itself until now.
+    pub(super) fn thread_state(&self, pid: u32, thread: u32) -> Option<(char, u64)> {
+        let status = self.file(pid, "task").join(thread.to_string()).join("status");
+        let text = String::from_utf8_lossy(&std::fs::read(status).ok()?).into_owned();
+        let field = |name| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim_start);
+        Some((field("State:")?.chars().next()?, field("voluntary_ctxt_switches:")?.parse().ok()?))
+    }
+
     /// Memory of the machine, in bytes.
     pub(super) fn memory_total(&self) -> Option<u64> {
         let text = std::fs::read_to_string(self.root.join("meminfo")).ok()?;

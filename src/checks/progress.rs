@@ -1,19 +1,24 @@
 //! `progress`: reads what the engine judges hangs by, beside the traffic that it sees anyway.
 //!
-//! A counter from a metrics page, the CPU time of processes. It judges neither: that the page is silent, that
-//! a counter stands still, mean something only together with pending work, and that the engine knows.
+//! A counter from a metrics page, the CPU time of processes and the states of their threads. It judges none of them:
+//! that the page is silent, that a counter stands still, mean something only together with pending work, and that the
+//! engine knows.
 
 use std::time::Duration;
 
 use super::metric::{Series, Value};
 use super::proc::Proc;
+use super::threads::Look;
 use super::{BY_TRAFFIC, Scene, process};
 use crate::config::{Combine, ProcessSelect, ProgressCheck, ProgressCounter};
-use crate::engine::{Fault, Outcome, Reading};
+use crate::engine::{Fault, Outcome, Reading, Threads};
 use crate::scrape::Scraper;
 
 /// The kernel shows CPU time in hundredths of a second, whatever it counts in (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
+/// From the first look at threads that are ready to run to the second. Longer than a whole look takes, shorter than
+/// whoever wakes up ten times a second sleeps.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Always a new page: the engine asks at the moment whose numbers it needs, and with older ones, however fresh, its
 /// verdict would wait for the next attempt.
 const PAGE_AGE: Duration = Duration::ZERO;
@@ -22,8 +27,8 @@ pub(super) async fn attempt(spec: &ProgressCheck, scraper: Option<&Scraper>, sce
     let mut reading = Reading::default();
     let mut remarks = Vec::new();
     if let Some((select, _)) = &spec.process {
-        match cpu_time(select.clone(), scene).await {
-            Ok(cpu) => reading.cpu = Some(cpu),
+        match processes(select.clone(), scene).await {
+            Ok((cpu, threads)) => (reading.cpu, reading.threads) = (Some(cpu), Some(threads)),
             Err(reason) => remarks.push(reason),
         }
     }
@@ -60,13 +65,23 @@ fn value(series: &Series, counter: &ProgressCounter) -> Result<f64, String> {
     }
 }
 
-async fn cpu_time(select: ProcessSelect, scene: &Scene) -> Result<Duration, String> {
+/// The CPU time of the selected processes, and what their threads are at.
+async fn processes(select: ProcessSelect, scene: &Scene) -> Result<(Duration, Threads), String> {
+    const WHAT: &str = "/proc to be read";
     let read = move || {
-        let found = process::select_processes(&Proc::here(), std::process::id(), &select)?;
-        Ok(found.iter().map(|stat| stat.cpu_ticks).fold(0, u64::saturating_add))
+        let proc = Proc::here();
+        let found = process::select_processes(&proc, std::process::id(), &select)?;
+        let ticks = found.iter().map(|stat| stat.cpu_ticks).fold(0, u64::saturating_add);
+        Ok((TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX)), Look::at(&proc, &found)))
     };
-    let read: Result<u64, String> = scene.blocking("/proc to be read", read).await.map_err(|outcome| outcome.reason)?;
-    read.map(|ticks| TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX)))
+    let read: Result<_, String> = scene.blocking(WHAT, read).await.map_err(|outcome| outcome.reason)?;
+    let (cpu, look) = read?;
+    if !look.wants_another() {
+        return Ok((cpu, look.threads()));
+    }
+    tokio::time::sleep(LOOK_AGAIN).await;
+    let threads = scene.blocking(WHAT, || look.again(&Proc::here())).await.map_err(|outcome| outcome.reason)?;
+    Ok((cpu, threads))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! What the threads of the model server's processes do, for the report of a hang.
+//! What the threads of the model server's processes are at: evidence of a hang, and each of them for its report.
 
-use super::proc::{Proc, ThreadStat};
+use super::proc::{Proc, Stat, ThreadStat};
 use super::process;
 use crate::config::ProcessSelect;
+use crate::engine::Threads;
 
 /// Threads that are looked at; a server with more is not made clearer by them.
 const THREADS_MAX: usize = 512;
@@ -35,11 +36,110 @@ pub fn threads_of(select: &ProcessSelect) -> Vec<ThreadState> {
     found.iter().flat_map(|stat| of(stat.pid)).take(THREADS_MAX).collect()
 }
 
+/// A look at the threads of some processes. One that is ready to run may have woken at this very moment, for the
+/// question of another check maybe: only a second look tells whether it gets to sleep in between.
+#[derive(Debug)]
+pub(super) struct Look {
+    threads: Threads,
+    /// Those that were ready: process, thread, how often it had gone to sleep until then.
+    ready: Vec<(u32, u32, u64)>,
+}
+
+impl Look {
+    /// Blocks on `/proc`.
+    pub(super) fn at(proc: &Proc, found: &[Stat]) -> Self {
+        let mut look = Self { threads: Threads::default(), ready: Vec::new() };
+        let threads = found.iter().flat_map(|stat| proc.threads(stat.pid).into_iter().map(|thread| (stat.pid, thread)));
+        for (pid, thread) in threads.take(THREADS_MAX) {
+            look.threads.all += 1;
+            match thread.state {
+                'R' => {
+                    let slept = proc.thread_state(pid, thread.thread).filter(|(state, _)| *state == 'R');
+                    look.ready.extend(slept.map(|(_, slept)| (pid, thread.thread, slept)));
+                }
+                'D' => look.threads.uninterruptible += 1,
+                'T' | 't' => look.threads.stopped += 1,
+                _ => {}
+            }
+        }
+        look
+    }
+
+    pub(super) const fn wants_another(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Looks again at those that were ready. Blocks on `/proc`.
+    pub(super) fn again(self, proc: &Proc) -> Threads {
+        let still = |&(pid, thread, slept): &(u32, u32, u64)| proc.thread_state(pid, thread) == Some(('R', slept));
+        // At most THREADS_MAX.
+        Threads { ready: self.ready.iter().filter(|ready| still(ready)).count() as u32, ..self.threads }
+    }
+
+    /// What one look alone can tell.
+    pub(super) const fn threads(&self) -> Threads {
+        self.threads
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
 
+    use super::super::proc::fixture::{Machine, Process};
     use super::*;
+
+    /// A machine with one process of one thread for each letter.
+    fn threads(states: &str) -> Machine {
+        let machine = Machine::new();
+        machine.process(&Process::new(7, "python", "python serve.py"));
+        for (at, state) in states.chars().enumerate() {
+            set(&machine, at, state, 40);
+        }
+        machine
+    }
+
+    fn set(machine: &Machine, at: usize, state: char, slept: u64) {
+        let thread = 70 + at;
+        let stat = format!("{thread} (python) {state} 1 7 1 0 -1 0 1 0 0 0 10 0 0 0 20 0 1 0 500 1000000 250\n");
+        machine.write(&format!("7/task/{thread}/stat"), &stat);
+        let status = format!(
+            "Name:\tpython\nState:\t{state} (in words)\nvoluntary_ctxt_switches:\t{slept}\nnonvoluntary_ctxt_switches:\t9\n"
+        );
+        machine.write(&format!("7/task/{thread}/status"), &status);
+    }
+
+    fn look(machine: &Machine) -> Look {
+        Look::at(&machine.proc(), &[machine.proc().stat(7).expect("a process")])
+    }
+
+    #[test]
+    fn each_state_is_counted_and_no_second_look_is_wanted_where_none_is_ready() {
+        let look = look(&threads("SSDTtSI"));
+        assert!(!look.wants_another());
+        assert_eq!(look.threads(), Threads { all: 7, ready: 0, uninterruptible: 1, stopped: 2 });
+    }
+
+    #[test]
+    fn ready_are_those_that_did_not_sleep_between_two_looks() {
+        let machine = threads("RRRRS");
+        let first = look(&machine);
+        assert!(first.wants_another());
+        assert_eq!(first.threads().ready, 0, "one look does not tell");
+        // The second has slept and woken, the third sleeps, the fourth is gone, the last has only now become ready.
+        set(&machine, 1, 'R', 41);
+        set(&machine, 2, 'S', 41);
+        std::fs::remove_dir_all(machine.path().join("7/task/73")).unwrap();
+        set(&machine, 4, 'R', 40);
+        assert_eq!(first.again(&machine.proc()), Threads { all: 5, ready: 1, ..Threads::default() });
+    }
+
+    #[test]
+    fn where_the_kernel_does_not_count_sleeps_nothing_is_said_to_be_ready() {
+        let machine = threads("R");
+        machine.write("7/task/70/status", "Name:\tpython\nState:\tR (running)\n");
+        assert!(!look(&machine).wants_another());
+    }
 
     #[test]
     fn a_sleeping_child_shows_its_thread() {

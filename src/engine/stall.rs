@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::plan::{Abandoned, ProgressPlan};
 use super::time::{Time, earliest};
-use super::traffic::{Flow, Reading};
+use super::traffic::{Flow, Reading, Threads};
 use super::view::span;
 use crate::limits::{CPU_QUIET_PERMILLE, READINGS, STALL_HOLD, STALL_LOOK};
 
@@ -34,7 +34,10 @@ pub(super) struct Stall {
     /// It has been seen to move by work that nobody waited for.
     counter_vouches: bool,
     cpu: Option<(Time, Duration)>,
+    /// When its processes were last seen to do anything, or to be kept from it.
     cpu_moved: Option<Time>,
+    /// Their threads, when they were last looked at.
+    threads: Threads,
     /// Readings of the counter, newest last.
     history: VecDeque<(Time, f64)>,
     /// When the last attempt began.
@@ -146,7 +149,10 @@ impl Stall {
         let silent = now.since(since);
         if silent < stall_after {
             let look = self.wants_look(now, since, plan, stall_after);
-            return Judged { look, ..self.not_yet(now, clocks.all.moved, since, flow, stall_after, plan.abandoned) };
+            return Judged {
+                look,
+                ..self.not_yet(now, clocks.all.moved, since, flow, golden, stall_after, plan.abandoned)
+            };
         }
         let mut objections = self.objections(since, since + stall_after, plan, golden);
         objections.extend(alone.map(|address| format!("{address} hangs alone: another upstream stands ready")));
@@ -206,12 +212,14 @@ impl Stall {
     }
 
     /// `moved`: the last sign of life of any kind; `since`: the beginning of the silence that is counted.
+    #[expect(clippy::too_many_arguments)]
     fn not_yet(
         &self,
         now: Time,
         moved: Time,
         since: Time,
         flow: &Flow,
+        golden: Golden,
         stall_after: Duration,
         fate: Abandoned,
     ) -> Judged {
@@ -227,6 +235,14 @@ impl Stall {
             );
         }
         let quietest = traffic.quietest_since.map_or(Duration::ZERO, |since| now.since(since));
+        if let Some(witness) = self.witness(moved, golden)
+            && traffic.last_byte < Some(moved)
+            && STALL_LOOK * 2 <= quietest
+        {
+            let class = if stall_after <= quietest { Class::Withheld } else { Class::Silent };
+            let pending = requests(traffic.in_flight);
+            return judged(class, format!("{pending} pending, silent for {}, but {witness}", span(quietest)));
+        }
         if stall_after <= quietest && now.since(moved) < stall_after {
             let silent = span(quietest);
             let of = traffic.in_flight;
@@ -242,6 +258,19 @@ impl Stall {
             return judged(Class::Moving, "moving");
         }
         judged(Class::Silent, format!("{} pending, silent until now", requests(traffic.in_flight)))
+    }
+
+    /// Who has shown the last sign of life, where that was no byte of a real request.
+    fn witness(&self, moved: Time, golden: Golden) -> Option<Cow<'static, str>> {
+        match Some(moved) {
+            at if at == self.counter_moved => Some("its counter moves".into()),
+            at if at == self.cpu_moved => Some(match self.threads {
+                Threads { ready: 0, .. } => "its processes use the CPU".into(),
+                Threads { ready, all, .. } => format!("{ready} of {all} threads run or wait for a CPU").into(),
+            }),
+            at if at == golden.answered_at => Some("the golden request is answered".into()),
+            _ => None,
+        }
     }
 
     /// What is configured and does not say "hang" for the time from `since` to `due`.
@@ -335,6 +364,11 @@ impl Stall {
             None if plan.cpu.is_some() => self.cpu = None,
             None => {}
         }
+        self.threads = reading.threads.unwrap_or_default();
+        if self.threads.ready > 0 {
+            // What would work and gets no CPU does not hang, and a restart gives it none.
+            self.cpu_moved = Some(now);
+        }
     }
 
     /// An attempt that read nothing. `silent`: no answer in time; otherwise `why`.
@@ -414,6 +448,13 @@ impl Stall {
         }
         if plan.cpu.is_some() {
             text.push_str(", its processes use no CPU");
+            let Threads { all, uninterruptible, stopped, .. } = self.threads;
+            let _ = match (all, stopped, uninterruptible) {
+                (0, ..) => Ok(()),
+                (_, 0, 0) => write!(text, " (all {all} threads asleep)"),
+                (_, 0, stuck) => write!(text, " ({stuck} of {all} threads in uninterruptible sleep)"),
+                (_, stopped, _) => write!(text, " ({stopped} of {all} threads stopped)"),
+            };
         }
         if golden.burnt_at.is_some() && plan.golden.is_some() {
             text.push_str(", the golden request unanswered");

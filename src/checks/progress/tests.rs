@@ -55,6 +55,36 @@ async fn cpu_time_of_a_process_is_read_beside_the_page() {
     let outcome = read(spec(&address, "r", Some("118.41"))).await;
     child.kill().unwrap();
     child.wait().unwrap();
-    let cpu = outcome.reading.and_then(|reading| reading.cpu);
-    assert!(cpu.is_some_and(|cpu| cpu < Duration::from_secs(1)), "{cpu:?}");
+    let reading = outcome.reading.unwrap();
+    assert!(reading.cpu.is_some_and(|cpu| cpu < Duration::from_secs(1)), "{reading:?}");
+    assert_eq!(reading.threads, Some(Threads { all: 1, ..Threads::default() }));
+}
+
+#[tokio::test]
+async fn threads_that_run_or_would_and_those_that_are_stopped_are_told_apart() {
+    let busy = "while :; do :; done # 118.42";
+    let mut child = std::process::Command::new("sh").args(["-c", busy]).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let mut spec = spec("127.0.0.1:1", "r", Some("118.42"));
+    if let Kind::Progress(spec) = &mut spec {
+        spec.counter = None;
+    }
+    // It has to become a shell first.
+    let mut threads = read(spec.clone()).await.reading.and_then(|reading| reading.threads);
+    for _ in 0..100 {
+        if threads.is_some_and(|threads| threads.ready == 1) {
+            break;
+        }
+        threads = read(spec.clone()).await.reading.and_then(|reading| reading.threads);
+    }
+    assert_eq!(threads, Some(Threads { all: 1, ready: 1, ..Threads::default() }));
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let mut status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap();
+    while status.is_none_or(|(_, status)| !status.stopped()) {
+        status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap();
+    }
+    let threads = read(spec).await.reading.and_then(|reading| reading.threads);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(threads, Some(Threads { all: 1, stopped: 1, ..Threads::default() }));
 }

@@ -266,6 +266,47 @@ fn a_busy_cpu_contradicts_and_a_quiet_one_agrees() {
     }
 }
 
+/// What the threads of an idle server are at, once a reading.
+fn with_threads(threads: impl Fn(Time) -> Threads + 'static) -> Scene {
+    let mut scene = Scene::new(server(ProgressPlan { cpu: Some("python".to_owned()), ..bare() }));
+    let read = move |now| Reading { cpu: Some(secs(9)), threads: Some(threads(now)), ..Reading::default() };
+    scene.world.script("progress", Box::new(move |now| Outcome::pass(ms(5)).reading(read(now))));
+    scene.run(6.0);
+    scene
+}
+
+#[test]
+fn threads_that_get_no_cpu_contradict_until_they_sleep() {
+    let starved_until = Time::from_secs(100);
+    let ready = move |now| if now < starved_until { 2 } else { 0 };
+    let mut scene = with_threads(move |now| Threads { all: 14, ready: ready(now), ..Threads::default() });
+    scene.begin();
+    scene.run(60.0);
+    assert_eq!(scene.condemned_at(), None);
+    let reason = scene.reason();
+    assert!(reason.starts_with("1 request pending, silent for "), "{reason}");
+    assert!(reason.ends_with(", but 2 of 14 threads run or wait for a CPU"), "{reason}");
+    scene.run(200.0);
+    let at = scene.condemned_at().expect("a hang that is nobody else's fault");
+    assert!(starved_until + (STALL_AFTER - secs(5)) <= at && at <= starved_until + STALL_AFTER + secs(1), "{at}");
+    assert!(scene.reason().ends_with(", its processes use no CPU (all 14 threads asleep)"), "{}", scene.reason());
+}
+
+#[test]
+fn a_hang_s_reason_says_what_its_threads_are_at() {
+    for (threads, said) in [
+        (Threads { all: 14, stopped: 14, ..Threads::default() }, "(14 of 14 threads stopped)"),
+        (Threads { all: 14, uninterruptible: 1, ..Threads::default() }, "(1 of 14 threads in uninterruptible sleep)"),
+    ] {
+        let mut scene = with_threads(move |_| threads);
+        scene.begin();
+        let since = scene.world.now;
+        scene.run(30.0);
+        scene.assert_found_after(since);
+        assert!(scene.reason().ends_with(said), "{}", scene.reason());
+    }
+}
+
 #[test]
 fn one_stuck_request_beside_others_that_move_is_reported_and_not_condemned() {
     let mut scene = Scene::new(server(bare()));

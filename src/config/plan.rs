@@ -506,8 +506,8 @@ pub struct ProgressCheck {
     pub process: Option<(ProcessSelect, String)>,
     /// The name of a golden check that must go unanswered too.
     pub golden: Option<String>,
-    /// What the server does with work that its client has given up on.
-    pub abandoned: engine::Abandoned,
+    /// What the server does with work that its client has given up on, where the file says so.
+    pub abandoned: Option<engine::Abandoned>,
 }
 
 #[derive(Clone, Debug)]

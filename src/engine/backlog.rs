@@ -20,33 +20,6 @@ use super::time::Time;
 use super::traffic::Traffic;
 use crate::limits::{ABANDONED_PACE, ABANDONED_SLACK, ABANDONED_WORK_MAX, BACKLOG_ANSWERS, OWED_IDLE};
 
-/// The same counts, read in both ways: checks may say different things of their server.
-#[derive(Clone, Debug)]
-pub(super) struct Backlogs {
-    worked_off: Backlog,
-    dropped: Backlog,
-}
-
-impl Default for Backlogs {
-    fn default() -> Self {
-        let dropped = Backlog { fate: Abandoned::Dropped, ..Backlog::default() };
-        Self { worked_off: Backlog::default(), dropped }
-    }
-}
-
-impl Backlogs {
-    pub(super) const fn of(&self, fate: Abandoned) -> &Backlog {
-        match fate {
-            Abandoned::WorkedOff => &self.worked_off,
-            Abandoned::Dropped => &self.dropped,
-        }
-    }
-
-    pub(super) const fn both(&mut self) -> [&mut Backlog; 2] {
-        [&mut self.worked_off, &mut self.dropped]
-    }
-}
-
 /// The work left over, as far as it can be known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backlog {
@@ -71,6 +44,18 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
+    pub(super) fn new(fate: Abandoned) -> Self {
+        Self { fate, ..Self::default() }
+    }
+
+    /// What becomes of such work, by a new configuration; by another word, nothing is known of what there was.
+    pub(super) fn adopt(&mut self, fate: Abandoned) {
+        if self.fate != fate {
+            self.forget();
+            self.fate = fate;
+        }
+    }
+
     /// Takes the next sample. `before`: the one before it; none for the first. `lives`: the model server has moved
     /// since.
     pub(super) fn told(&mut self, now: Time, sample: &Traffic, before: Option<&Traffic>, lives: bool) {

@@ -7,7 +7,7 @@ use super::check::Check;
 use super::evidence::{Fault, Outcome, Verdict};
 use super::origins::Origins;
 use super::outcomes::Outcomes;
-use super::plan::{Abandoned, CheckId, CheckPlan, Plan, TrafficRule};
+use super::plan::{CheckId, CheckPlan, Plan, TrafficRule};
 use super::saturation::Marks;
 use super::snapshot::{Changed, CheckState};
 use super::stall::{Class, Stall};
@@ -40,11 +40,7 @@ pub(super) fn ruled(plan: &Plan) -> Vec<CheckId> {
 
 impl Engine {
     pub(super) fn take_traffic(&mut self, sample: Traffic) {
-        let rules = || self.ruled.iter().filter_map(|id| self.plan.checks[id.index()].progress());
-        let counted = rules().any(|rule| rule.counter.is_some());
-        let dropped = rules().count() > 0 && rules().all(|rule| rule.abandoned == Abandoned::Dropped);
-        let fate = if dropped { Abandoned::Dropped } else { Abandoned::WorkedOff };
-        self.flow.told(self.now, sample, self.doubt.is_starved(), counted, fate);
+        self.flow.told(self.now, sample, self.doubt.is_starved());
         self.note_saturation();
         self.count_lateness();
         for at in 0..self.ruled.len() {
@@ -189,8 +185,7 @@ impl Engine {
     /// Requests that clients gave up on and that the model server may still be at: those that come now wait behind
     /// them.
     pub fn left_over(&self) -> u64 {
-        let fate = self.flow.fate();
-        if self.now < self.flow.busy_until(fate) { self.flow.abandoned(fate) } else { 0 }
+        if self.now < self.flow.busy_until() { self.flow.abandoned() } else { 0 }
     }
 
     /// The traffic as last told.

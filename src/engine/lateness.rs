@@ -46,16 +46,15 @@ impl Engine {
     }
 
     fn is_work_pending(&self) -> bool {
-        let fate = self.flow.fate();
-        self.flow.pending_since(fate).is_some() || self.now < self.flow.busy_until(fate)
+        self.flow.pending_since().is_some() || self.now < self.flow.busy_until()
     }
 
     /// Until when the present silence is no news.
     fn silence_ends(&self) -> Time {
-        let (flow, fate) = (&self.flow, self.flow.fate());
-        let sure = flow.busy_until(fate).max(flow.sighted_since());
+        let flow = &self.flow;
+        let sure = flow.busy_until().max(flow.sighted_since());
         // None comes before any time.
-        let since = flow.pending_since(fate).max(flow.latest().last_byte).map_or(sure, |since| since.max(sure));
+        let since = flow.pending_since().max(flow.latest().last_byte).map_or(sure, |since| since.max(sure));
         since + self.longest_silence()
     }
 

@@ -202,7 +202,7 @@ impl Engine {
             instance: Instance::new(now, plan.startup.budget),
             doubt: Doubt::default(),
             ledger: Ledger::default(),
-            flow: Flow::default(),
+            flow: Flow::new(&plan),
             origins: None,
             ruled: flow::ruled(&plan),
             patient: lateness::patient(&plan),

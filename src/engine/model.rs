@@ -120,8 +120,8 @@ impl Engine {
     }
 
     fn saturation_now(&self) -> Saturation {
-        let busy_until = Some(self.flow.busy_until(self.flow.fate())).filter(|until| self.now < *until);
-        let abandoned = if busy_until.is_some() { self.flow.abandoned(self.flow.fate()) } else { 0 };
+        let busy_until = Some(self.flow.busy_until()).filter(|until| self.now < *until);
+        let abandoned = if busy_until.is_some() { self.flow.abandoned() } else { 0 };
         let lately = |since: Option<Time>| since.is_some_and(|since| self.now.since(since) < SATURATED_FOR);
         let queued = self.flow.queued_since().is_some_and(|since| SATURATED_FOR <= self.now.since(since));
         Saturation { queued, shed: lately(self.flow.shed_at()), abandoned, busy_until }

@@ -54,6 +54,8 @@ pub struct Plan {
     pub backends: Vec<BackendPlan>,
     /// How real requests judge single addresses; none where they do not. Means nothing with one address.
     pub passive: Option<PassivePlan>,
+    /// What the model server does with work that its clients have given up on.
+    pub abandoned: Abandoned,
     pub startup: StartupPlan,
     pub ready: ReadyPlan,
     pub health: HealthPlan,
@@ -130,7 +132,6 @@ pub struct ProgressPlan {
     pub cpu: Option<String>,
     /// A golden check that must go unanswered too.
     pub golden: Option<CheckId>,
-    pub abandoned: Abandoned,
 }
 
 /// What the model server does with work that its client has given up on.
@@ -181,6 +182,13 @@ impl ProgressPlan {
     }
 }
 
+impl Plan {
+    /// Whether a counter tells of work that is done.
+    pub(super) fn counts_work(&self) -> bool {
+        self.checks.iter().filter_map(CheckPlan::progress).any(|progress| progress.counter.is_some())
+    }
+}
+
 impl AccuracyPlan {
     /// Whether these are right often enough. Exact for a share that was typed as a decimal.
     pub fn is_met(&self, answers: Answers) -> bool {
@@ -201,13 +209,7 @@ impl Default for AccuracyPlan {
 
 impl Default for ProgressPlan {
     fn default() -> Self {
-        Self {
-            stall_after: crate::limits::STALL_AFTER,
-            counter: None,
-            cpu: None,
-            golden: None,
-            abandoned: Abandoned::default(),
-        }
+        Self { stall_after: crate::limits::STALL_AFTER, counter: None, cpu: None, golden: None }
     }
 }
 

@@ -59,6 +59,7 @@ impl Engine {
         let plan = Arc::clone(&self.plan);
         self.graph = Graph::new(&plan);
         self.ruled = super::flow::ruled(&plan);
+        self.flow.adopt(&plan);
         self.patient = super::lateness::patient(&plan);
         self.graph.latch_by_name(|member| latched.contains(&plan.member_name(member)), &plan);
         self.schedule = Schedule::new(self.checks.len() + 1);

@@ -196,7 +196,7 @@ mod tests {
             for _ in 0..seconds {
                 self.second += 1;
                 let now = Time::from_secs(self.second);
-                self.flow.told(now, sample, false, false, crate::engine::Abandoned::default());
+                self.flow.told(now, sample, false);
                 last = Some(self.marks.judge(now, &plan(), &self.flow, Duration::from_secs(11)));
             }
             last.expect("at least one second")

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::plan::{Abandoned, ProgressPlan};
+use super::plan::ProgressPlan;
 use super::time::{Time, earliest};
 use super::traffic::{Flow, Reading, Threads};
 use super::view::span;
@@ -139,8 +139,8 @@ impl Stall {
         if let Some(judged) = self.still_condemned(now, clocks, flow) {
             return judged;
         }
-        let work = clocks.work.and_then(|work| self.silence(now, born, work, flow, plan.abandoned));
-        let Some(since) = earliest([self.silence(now, born, clocks.all, flow, plan.abandoned), work]) else {
+        let work = clocks.work.and_then(|work| self.silence(now, born, work, flow));
+        let Some(since) = earliest([self.silence(now, born, clocks.all, flow), work]) else {
             self.silent_since = None;
             return judged(Class::Idle, "nothing is pending: silence says nothing");
         };
@@ -149,10 +149,7 @@ impl Stall {
         let silent = now.since(since);
         if silent < stall_after {
             let look = self.wants_look(now, since, plan, stall_after);
-            return Judged {
-                look,
-                ..self.not_yet(now, clocks.all.moved, since, flow, golden, stall_after, plan.abandoned)
-            };
+            return Judged { look, ..self.not_yet(now, clocks.all.moved, since, flow, golden, stall_after) };
         }
         let mut objections = self.objections(since, since + stall_after, plan, golden);
         objections.extend(alone.map(|address| format!("{address} hangs alone: another upstream stands ready")));
@@ -176,16 +173,16 @@ impl Stall {
             Clock { pending: earliest([pending, ours]), moved: moved.unwrap_or_default() }
         };
         let traffic = flow.latest();
-        let work = || clock(flow.work_pending_since(plan.abandoned), traffic.work_byte, self.counter_moved_by_work);
-        let all = clock(flow.pending_since(plan.abandoned), traffic.last_byte, self.counter_moved);
+        let work = || clock(flow.work_pending_since(), traffic.work_byte, self.counter_moved_by_work);
+        let all = clock(flow.pending_since(), traffic.last_byte, self.counter_moved);
         Clocks { all, work: plan.counter.is_some().then(work) }
     }
 
     /// Since when there is silence that nothing excuses; none with nothing pending.
-    fn silence(&self, now: Time, born: Time, clock: Clock, flow: &Flow, fate: Abandoned) -> Option<Time> {
-        let since = [clock.pending?, clock.moved, flow.lent_until(fate), flow.sighted_since(), born];
+    fn silence(&self, now: Time, born: Time, clock: Clock, flow: &Flow) -> Option<Time> {
+        let since = [clock.pending?, clock.moved, flow.lent_until(), flow.sighted_since(), born];
         let since = since.into_iter().max().unwrap_or(now);
-        Some(if self.sees_the_backlog(since) { since } else { since.max(flow.busy_until(fate)) })
+        Some(if self.sees_the_backlog(since) { since } else { since.max(flow.busy_until()) })
     }
 
     /// Whether the counter would show work that clients gave up on, so that its standing still since `since` says that
@@ -212,7 +209,6 @@ impl Stall {
     }
 
     /// `moved`: the last sign of life of any kind; `since`: the beginning of the silence that is counted.
-    #[expect(clippy::too_many_arguments)]
     fn not_yet(
         &self,
         now: Time,
@@ -221,16 +217,15 @@ impl Stall {
         flow: &Flow,
         golden: Golden,
         stall_after: Duration,
-        fate: Abandoned,
     ) -> Judged {
-        let (traffic, busy_until) = (flow.latest(), flow.busy_until(fate));
+        let (traffic, busy_until) = (flow.latest(), flow.busy_until());
         if now < busy_until && moved + STALL_LOOK < now {
             let left = span(busy_until.since(now));
             return judged(
                 Class::Silent,
                 format!(
                     "silent, and up to {left} of work are left over from {} requests that clients gave up on",
-                    flow.abandoned(fate)
+                    flow.abandoned()
                 ),
             );
         }
@@ -396,7 +391,7 @@ impl Stall {
             if explained(byte) { byte.max(Time::ZERO + at.since(Time::ZERO + STALL_LOOK * 2)) } else { at }
         };
         let [byte, work_byte] = [flow.latest().last_byte, flow.latest().work_byte].map(Option::unwrap_or_default);
-        self.counter_vouches |= last < value && !explained(byte) && flow.abandoned(Abandoned::WorkedOff) > 0;
+        self.counter_vouches |= last < value && !explained(byte) && flow.abandoned() > 0;
         self.counter_moved = self.counter_moved.max(Some(moved(byte)));
         self.counter_moved_by_work = self.counter_moved_by_work.max(Some(moved(work_byte)));
     }
@@ -423,7 +418,7 @@ impl Stall {
     }
 
     fn sentence(&self, now: Time, since: Time, plan: &ProgressPlan, flow: &Flow, golden: Golden) -> String {
-        let (traffic, busy_until) = (flow.latest(), flow.busy_until(plan.abandoned));
+        let (traffic, busy_until) = (flow.latest(), flow.busy_until());
         let mut text = format!("stalled: no byte from the model server for {}", span(now.since(since)));
         let _ = match traffic.in_flight {
             0 => write!(text, " to the golden request"),
@@ -436,7 +431,7 @@ impl Stall {
             let _ = write!(text, " beyond the work that clients gave up on (last byte {} ago)", span(now.since(last)));
         }
         if since < busy_until {
-            let count = flow.abandoned(plan.abandoned);
+            let count = flow.abandoned();
             let _ = write!(text, ", though {count} requests that clients gave up on may be left over");
         }
         if let Some(counter) = &plan.counter {

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::backlog::{Backlog, Backlogs};
-use super::plan::Abandoned;
+use super::backlog::Backlog;
+use super::plan::Plan;
 use super::time::{Time, earliest};
 use crate::limits::WORKER_SILENCE;
 
@@ -109,11 +109,11 @@ impl fmt::Display for Answers {
 }
 
 /// The traffic as the engine knows it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Flow {
     latest: Traffic,
     told_at: Option<Time>,
-    backlogs: Backlogs,
+    backlog: Backlog,
     idle_since: Option<Time>,
     /// Since when nobody has asked for work that is pending.
     work_idle_since: Option<Time>,
@@ -122,16 +122,23 @@ pub(super) struct Flow {
     shed_at: Option<Time>,
     /// Since when the samples can be believed.
     sighted_since: Time,
-    /// A counter tells of work.
+    /// A counter tells of work: only the bytes of work settle a debt.
     counted: bool,
-    /// What becomes of abandoned work, as far as all agree.
-    fate: Abandoned,
 }
 
 impl Flow {
-    /// Takes a sample. `starved`: the process itself did not get to run. `counted`: a counter tells of work, so that
-    /// only the bytes of work settle a debt. `fate`: what becomes of abandoned work, for whoever has no word on it.
-    pub(super) fn told(&mut self, now: Time, sample: Traffic, starved: bool, counted: bool, fate: Abandoned) {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self { backlog: Backlog::new(plan.abandoned), counted: plan.counts_work(), ..Self::default() }
+    }
+
+    /// What a new configuration says of the model server.
+    pub(super) fn adopt(&mut self, plan: &Plan) {
+        self.backlog.adopt(plan.abandoned);
+        self.counted = plan.counts_work();
+    }
+
+    /// Takes a sample. `starved`: the process itself did not get to run.
+    pub(super) fn told(&mut self, now: Time, sample: Traffic, starved: bool) {
         let before = std::mem::replace(&mut self.latest, sample);
         let told_before = self.told_at.replace(now);
         let first = told_before.is_none();
@@ -146,11 +153,8 @@ impl Flow {
         }
         self.queued_since = (sample.queued > 0).then(|| self.queued_since.unwrap_or(now));
         self.work_idle_since = sample.work_begun.is_none().then(|| self.work_idle_since.unwrap_or(now));
-        (self.counted, self.fate) = (counted, fate);
         let lives = !first && self.life_in(&before) < self.life();
-        for backlog in self.backlogs.both() {
-            backlog.told(now, &sample, (!first).then_some(&before), lives);
-        }
+        self.backlog.told(now, &sample, (!first).then_some(&before), lives);
         self.rest(now, told_before);
     }
 
@@ -162,12 +166,12 @@ impl Flow {
         }
         let idle = self.idle_since.and(before).map_or(Duration::ZERO, |before| now.since(before));
         let since = *self.idle_since.get_or_insert(now);
-        self.backlogs.both().into_iter().for_each(|backlog| backlog.rest(now, since, idle));
+        self.backlog.rest(now, since, idle);
     }
 
     /// A new model server owes nothing for the last one.
     pub(super) fn forget(&mut self) {
-        self.backlogs.both().into_iter().for_each(Backlog::forget);
+        self.backlog.forget();
     }
 
     fn worker_is_silent(&self, now: Time) -> bool {
@@ -196,23 +200,18 @@ impl Flow {
         &self.latest
     }
 
-    /// What becomes of abandoned work.
-    pub(super) const fn fate(&self) -> Abandoned {
-        self.fate
-    }
-
     /// Since when somebody waits, or has waited in vain.
-    pub(super) fn pending_since(&self, fate: Abandoned) -> Option<Time> {
+    pub(super) fn pending_since(&self) -> Option<Time> {
         if self.latest.in_flight == 0 {
             return None;
         }
-        earliest([self.latest.oldest_begun, self.backlogs.of(fate).owed_since()])
+        earliest([self.latest.oldest_begun, self.backlog.owed_since()])
     }
 
     /// The same of those that ask for work.
-    pub(super) fn work_pending_since(&self, fate: Abandoned) -> Option<Time> {
+    pub(super) fn work_pending_since(&self) -> Option<Time> {
         let begun = self.latest.work_begun?;
-        Some(self.backlogs.of(fate).owed_since().map_or(begun, |owed| owed.min(begun)))
+        Some(self.backlog.owed_since().map_or(begun, |owed| owed.min(begun)))
     }
 
     /// Since when no request for work is pending; none while one is.
@@ -226,8 +225,8 @@ impl Flow {
     }
 
     /// How many requests that clients gave up on may still be worked on.
-    pub(super) const fn abandoned(&self, fate: Abandoned) -> u64 {
-        self.backlogs.of(fate).count()
+    pub(super) const fn abandoned(&self) -> u64 {
+        self.backlog.count()
     }
 
     /// Since when requests have waited for a place.
@@ -241,18 +240,18 @@ impl Flow {
     }
 
     /// Until when a route's own patience, that of a request that was given up, excuses silence.
-    pub(super) fn lent_until(&self, fate: Abandoned) -> Time {
-        self.backlogs.of(fate).lent_until()
+    pub(super) fn lent_until(&self) -> Time {
+        self.backlog.lent_until()
     }
 
     /// Until when the server may be at work on what nobody waits for.
-    pub(super) fn busy_until(&self, fate: Abandoned) -> Time {
-        self.backlogs.of(fate).busy_until()
+    pub(super) fn busy_until(&self) -> Time {
+        self.backlog.busy_until()
     }
 
     /// What one answer may take, on a machine that has become slow.
     pub(super) fn longest_answer(&self) -> Duration {
-        self.backlogs.of(self.fate).allowance()
+        self.backlog.allowance()
     }
 
     pub(super) const fn sighted_since(&self) -> Time {
@@ -273,9 +272,9 @@ mod tests {
     fn a_worker_that_does_not_turn_makes_blind() {
         let mut flow = Flow::default();
         let silent = Traffic { in_flight: 1, last_beat: Some(Time::from_secs(10)), ..Traffic::default() };
-        flow.told(Time::from_secs(11), silent, false, false, Abandoned::default());
+        flow.told(Time::from_secs(11), silent, false);
         assert_eq!(flow.blindness(Time::from_secs(11), false), None);
-        flow.told(Time::from_secs(13), silent, false, false, Abandoned::default());
+        flow.told(Time::from_secs(13), silent, false);
         assert!(flow.blindness(Time::from_secs(13), false).is_some());
         assert_eq!(flow.sighted_since(), Time::from_secs(13));
     }

@@ -33,7 +33,7 @@ impl Engine {
         let is_blind = flow.blindness(self.now, self.doubt.is_starved()).is_some();
         Bearing {
             doubt: self.doubt.since().is_some() || is_blind,
-            excused: self.now < flow.busy_until(flow.fate()),
+            excused: self.now < flow.busy_until(),
             stall_after: stall_after.max(flow.latest().patience),
             moved: flow.life(),
         }

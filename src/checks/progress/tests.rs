@@ -3,7 +3,7 @@
 use super::*;
 use crate::checks::tests::{collectors, run_on};
 use crate::config::{Kind, MetricSelector, MetricsPage};
-use crate::engine::{Abandoned, Verdict};
+use crate::engine::Verdict;
 use crate::net::peer::{self, Then, raw, respond};
 
 fn spec(address: &str, name: &str, process: Option<&str>) -> Kind {
@@ -17,7 +17,7 @@ fn spec(address: &str, name: &str, process: Option<&str>) -> Kind {
         }),
         process: process.map(|name| (ProcessSelect::Match(name.to_owned()), name.to_owned())),
         golden: None,
-        abandoned: Abandoned::default(),
+        abandoned: None,
     }))
 }
 

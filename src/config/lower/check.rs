@@ -98,7 +98,6 @@ fn progress_rule(check: &ProgressCheck) -> ProgressPlan {
         counter: check.counter.as_ref().map(|counter| CounterPlan { name: counter.name.clone(), lag: counter.lag }),
         cpu: check.process.as_ref().map(|(_, name)| name.clone()),
         golden: None,
-        abandoned: check.abandoned,
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
         plan.checks.push(life);
         specs.push(draft.spec);
     }
+    plan.abandoned = abandoned(&specs, faults);
     gates::refuse_cycles(&plan, faults);
     liveness::refuse_unfit(&plan, &specs, faults);
     let upstream = upstream?;
@@ -89,6 +90,21 @@ pub(crate) fn lower(file: &Path, raw: &RawConfig, faults: &mut Faults) -> Option
 /// The listeners alone.
 pub(crate) fn listen(raw: &RawConfig, faults: &mut Faults) -> Listen {
     server::listen(raw, faults)
+}
+
+/// What the model server does with what its clients leave, by whichever `progress` checks say so.
+fn abandoned(specs: &[CheckSpec], faults: &mut Faults) -> engine::Abandoned {
+    let mut words = specs.iter().filter_map(|spec| match &spec.kind {
+        Kind::Progress(progress) => Some((&spec.name, progress.abandoned?)),
+        _ => None,
+    });
+    let Some((first, word)) = words.next() else { return engine::Abandoned::default() };
+    for (other, _) in words.filter(|(_, other)| *other != word) {
+        let place = path(["checks", other, "progress", "abandoned"]);
+        let message = format!("says the opposite of check `{first}`");
+        faults.push(Fault::value(place, message).expected("the same word in both: it is about the model server"));
+    }
+    word
 }
 
 /// Finds the golden check that a `progress` check names.

@@ -13,13 +13,12 @@ fn progress_is_a_text_or_a_table_and_its_golden_check_is_found_by_name() {
     .expect("whole");
     let short = life(&config, "a").progress().expect("progress");
     assert_eq!((short.stall_after, short.counter.as_ref(), short.golden), (Duration::from_secs(90), None, None));
-    assert_eq!(short.abandoned, Abandoned::WorkedOff);
     let long = life(&config, "b").progress().expect("progress");
     assert_eq!(long.stall_after, crate::limits::STALL_AFTER);
     let counter = long.counter.as_ref().expect("a counter");
     assert_eq!((counter.name.as_str(), counter.lag), ("n{path=\"/predict\"}", Duration::from_secs(7)));
     assert_eq!(long.cpu.as_deref(), Some("python"));
-    assert_eq!(long.abandoned, Abandoned::Dropped);
+    assert_eq!(config.engine.abandoned, Abandoned::Dropped);
     let golden = long.golden.expect("golden");
     assert_eq!(config.engine.checks[golden.index()].name, "g");
 }
@@ -70,6 +69,17 @@ fn golden_takes_its_time_and_its_file_lies_beside_the_configuration() {
     assert_eq!(golden.on_timeout, OnTimeout::UnknownWhileMoving);
     let strict = with("[checks.g]\ngolden = \"golden.json\"\non_timeout = \"fail\"").expect("whole");
     assert_eq!(life(&strict, "g").on_timeout, OnTimeout::Fail);
+}
+
+#[test]
+fn two_progress_checks_say_one_thing_of_what_the_server_drops() {
+    let two = |first: &str, second: &str| {
+        format!("[checks.a]\nprogress = {{ {first} }}\n[checks.b]\nprogress = {{ stall_after = \"9s\"{second} }}")
+    };
+    let (dropped, worked_off) = ("abandoned = \"dropped\"", ", abandoned = \"worked-off\"");
+    assert_eq!(with(&two(dropped, "")).expect("whole").engine.abandoned, Abandoned::Dropped);
+    let found = problems(&two(dropped, worked_off));
+    assert!(found.contains("checks.b.progress.abandoned") && found.contains("the opposite of check `a`"), "{found}");
 }
 
 #[test]

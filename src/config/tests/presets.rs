@@ -47,7 +47,7 @@ fn only_vllm_is_said_to_drop_what_clients_leave() {
         let text = format!("[upstream]\naddress = \"a:1\"\npreset = \"{}\"\nmodels = [\"m\"]", preset.name);
         let config = parse(&text).expect("whole");
         let progress = life(&config, "progress").progress().expect("a rule");
-        progress.abandoned == Abandoned::Dropped && progress.counter.is_some()
+        config.engine.abandoned == Abandoned::Dropped && progress.counter.is_some()
     };
     assert_eq!(PRESETS.iter().filter(drops).map(|preset| preset.name).collect::<Vec<_>>(), ["vllm"]);
 }

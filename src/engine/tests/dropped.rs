@@ -25,7 +25,7 @@ fn clients_that_stop_streams_delay_no_verdict_where_the_server_drops_what_they_l
         (bare(), Abandoned::WorkedOff),
         (counted(), Abandoned::WorkedOff),
     ] {
-        let mut scene = Scene::new(server(ProgressPlan { abandoned, ..rule }));
+        let mut scene = Scene::new(Plan { abandoned, ..server(rule) });
         let hung = scene.world.now + secs(120);
         scene.page(move |now| Some(now.min(hung).as_secs_f64() * 4.0));
         streams_for(&mut scene, 120);
@@ -47,7 +47,7 @@ fn clients_that_stop_streams_delay_no_verdict_where_the_server_drops_what_they_l
 
 #[test]
 fn a_server_that_drops_what_is_left_is_found_though_every_client_gives_up_soon() {
-    let mut scene = Scene::new(server(ProgressPlan { abandoned: Abandoned::Dropped, ..bare() }));
+    let mut scene = Scene::new(Plan { abandoned: Abandoned::Dropped, ..server(bare()) });
     streams_for(&mut scene, 120);
     let since = scene.world.now;
     for _ in 0..40 {
@@ -61,7 +61,7 @@ fn a_server_that_drops_what_is_left_is_found_though_every_client_gives_up_soon()
 
 #[test]
 fn a_long_answer_that_was_given_up_and_dropped_is_no_debt_of_the_next() {
-    let mut scene = Scene::new(server(ProgressPlan { abandoned: Abandoned::Dropped, ..bare() }));
+    let mut scene = Scene::new(Plan { abandoned: Abandoned::Dropped, ..server(bare()) });
     scene.traffic.pace = Some(ms(500));
     scene.traffic.patience = secs(600);
     scene.begin();

@@ -172,8 +172,10 @@ impl Rush {
 
 fn run(case: Case, seed: u64) -> Ran {
     let rule = if case.with_counter { counted() } else { bare() };
-    let mut scene =
-        Scene::new(server(ProgressPlan { stall_after: case.stall_after, abandoned: case.abandoned, ..rule }));
+    let mut scene = Scene::new(Plan {
+        abandoned: case.abandoned,
+        ..server(ProgressPlan { stall_after: case.stall_after, ..rule })
+    });
     let counter = Rc::new(Cell::new(0.0));
     let shown = Rc::clone(&counter);
     scene.world.script(
@@ -204,10 +206,10 @@ fn run(case: Case, seed: u64) -> Ran {
             rush.step(&mut scene.traffic);
         }
         scene.run(SAMPLE.as_secs_f64());
-        widest = widest.max(scene.world.engine.flow.busy_until(Abandoned::WorkedOff));
+        widest = widest.max(scene.world.engine.flow.busy_until());
         if rush.is_stopped() {
             stopped_at.get_or_insert(rush.now);
-            bound = bound.max(scene.world.engine.flow.busy_until(Abandoned::WorkedOff));
+            bound = bound.max(scene.world.engine.flow.busy_until());
         }
     }
     let condemned_at = scene.condemned_at();

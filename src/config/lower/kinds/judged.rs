@@ -38,10 +38,10 @@ impl Ground<'_> {
             }
             None => None,
         };
-        let abandoned = match table.abandoned {
-            Some(RawAbandoned::Dropped) => Abandoned::Dropped,
-            Some(RawAbandoned::WorkedOff) | None => Abandoned::WorkedOff,
-        };
+        let abandoned = table.abandoned.map(|word| match word {
+            RawAbandoned::Dropped => Abandoned::Dropped,
+            RawAbandoned::WorkedOff => Abandoned::WorkedOff,
+        });
         let check = ProgressCheck { stall_after, counter, process, golden: table.golden.clone(), abandoned };
         Some((Kind::Progress(Box::new(check)), "traffic".to_owned(), Subject::Server))
     }

@@ -72,30 +72,34 @@ impl Engine {
 
     fn plan_next(&mut self, id: CheckId, started: Time) {
         let plan = &self.plan.checks[id.index()];
-        let check = &mut self.checks[id.index()];
+        let check = &self.checks[id.index()];
         // Until it has been read once, a counter can witness nothing.
         let mut interval = if check.wants_first_reading(plan) { plan.pending_interval } else { check.interval(plan) };
-        let away = self.instance.phase() == InstancePhase::Gone;
-        if self.condemned
-            && (away || !check.is_turning())
-            && self.plan.backends.iter().any(|backend| backend.check == id)
-        {
+        if self.watches(id) {
             interval = interval.min(GLANCE);
         }
         let wait = self.jitter.stretch(interval, plan.jitter_permille);
-        check.plan_attempt((started + wait).max(self.now));
+        self.checks[id.index()].plan_attempt((started + wait).max(self.now));
     }
 
     /// A restart is called for: from now on the ports are watched closely, so that it is not missed.
     pub(super) fn watch_ports(&mut self) {
         for at in 0..self.plan.backends.len() {
             let id = self.plan.backends[at].check;
-            let check = &mut self.checks[id.index()];
-            if check.next_attempt().is_some_and(|next| next > self.now + GLANCE) && !check.is_turning() {
-                check.plan_attempt(self.now + GLANCE);
+            let is_late = self.checks[id.index()].next_attempt().is_some_and(|next| next > self.now + GLANCE);
+            if is_late && self.watches(id) {
+                self.checks[id.index()].plan_attempt(self.now + GLANCE);
                 self.refresh(id, "");
             }
         }
+    }
+
+    /// Whether a port is watched closely. Not while its own results decide its state: they count by their interval.
+    fn watches(&self, id: CheckId) -> bool {
+        let away = self.instance.phase() == InstancePhase::Gone;
+        self.condemned
+            && (away || !self.checks[id.index()].is_turning())
+            && self.plan.backends.iter().any(|backend| backend.check == id)
     }
 
     fn take_sign(&mut self, id: CheckId, sign: Sign) {

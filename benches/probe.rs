@@ -300,5 +300,6 @@ fn check(name: String) -> CheckView {
         attempts: 1,
         scope: Scope::Pod,
         runbook: None,
+        accuracy: None,
     }
 }

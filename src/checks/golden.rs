@@ -1,9 +1,9 @@
 //! `golden`: labelled examples through the model server, and how many it gets right.
 //!
-//! One request at a time, all cases of the file within one attempt. Wrong answers fail the attempt by their
-//! share, and over a window the engine adds them up; a server that says it is busy (429, 503) has said nothing about its model; one that answers none of
-//! them in time has burnt the request, which the engine may hold against it. Requests carry
-//! `x-probegate-golden`, so that the server's own numbers can leave them out.
+//! One request at a time, all cases of the file within one attempt. Wrong answers fail the attempt by their share,
+//! and over a window the engine adds them up; a server that says it is busy (429, 503) has said nothing about its
+//! model; one that answers none of them in time has burnt the request, which the engine may hold against it. Requests
+//! carry `x-probegate-golden`, so that the server's own numbers can leave them out.
 
 mod cases;
 

@@ -103,9 +103,8 @@ mod tests {
         let thread = 70 + at;
         let stat = format!("{thread} (python) {state} 1 7 1 0 -1 0 1 0 0 0 10 0 0 0 20 0 1 0 500 1000000 250\n");
         machine.write(&format!("7/task/{thread}/stat"), &stat);
-        let status = format!(
-            "Name:\tpython\nState:\t{state} (in words)\nvoluntary_ctxt_switches:\t{slept}\nnonvoluntary_ctxt_switches:\t9\n"
-        );
+        let switches = format!("voluntary_ctxt_switches:\t{slept}\nnonvoluntary_ctxt_switches:\t9\n");
+        let status = format!("Name:\tpython\nState:\t{state} (in words)\n{switches}");
         machine.write(&format!("7/task/{thread}/status"), &status);
     }
 

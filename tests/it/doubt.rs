@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::cgroup::Group;
 use super::model::Model;
 use super::sidecar::Sidecar;
 use super::until::until;
@@ -62,64 +62,15 @@ fn pass(span: Duration) {
     std::thread::sleep(span);
 }
 
-/// A CPU cgroup of this test's own, removed when dropped.
-struct Group {
-    directory: PathBuf,
-    home: PathBuf,
-}
-
-impl Group {
-    /// None where none can be made; says why.
-    fn make() -> Option<Self> {
-        let name = format!("probegate-test-{}", std::process::id());
-        for (root, quota) in [("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us"), ("/sys/fs/cgroup", "cpu.max")] {
-            let directory = Path::new(root).join(&name);
-            if fs::create_dir(&directory).is_err() {
-                continue;
-            }
-            let group = Self { directory, home: PathBuf::from(root) };
-            if group.directory.join(quota).exists() {
-                return Some(group);
-            }
-        }
-        None
-    }
-
-    /// So many microseconds of CPU in every tenth of a second.
-    fn allow(&self, micros: u32) -> std::io::Result<()> {
-        if self.directory.join("cpu.max").exists() {
-            return fs::write(self.directory.join("cpu.max"), format!("{micros} 100000"));
-        }
-        fs::write(self.directory.join("cpu.cfs_period_us"), "100000")?;
-        fs::write(self.directory.join("cpu.cfs_quota_us"), micros.to_string())
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        for pid in fs::read_to_string(self.directory.join("cgroup.procs")).unwrap_or_default().lines() {
-            let _ = fs::write(self.home.join("cgroup.procs"), pid);
-        }
-        let _ = fs::remove_dir(&self.directory);
-    }
-}
-
 #[test]
 fn a_sidecar_that_its_cgroup_throttles_doubts_itself_and_condemns_nobody() {
-    let Some(group) = Group::make() else {
-        eprintln!("SKIPPED: no CPU cgroup can be made here (neither v1 nor v2 is writable)");
-        return;
-    };
-    if let Err(error) = group.allow(1_000_000) {
-        eprintln!("SKIPPED: the CPU cgroup takes no quota: {error}");
-        return;
-    }
+    let Some(group) = Group::make("sidecar") else { return };
     let model = Model::start();
     let every = "interval = \"2s\"\ntimeout = \"300ms\"\nfailure_threshold = 3";
-    let sidecar = Sidecar::start_in(&group.directory, &hasty(model.address(), every));
+    let sidecar = Sidecar::start_in(group.directory(), &hasty(model.address(), every));
     sidecar.until("/ready", 200);
     // A hundredth of a core, and less than that for the model server's answers.
-    group.allow(1000).expect("a quota as before");
+    group.allow(1000);
     let why = until("it says that it is throttled", || {
         let doubt = sidecar.report()["doubt"]["reason"].as_str().map(str::to_owned)?;
         doubt.contains("throttled by its CPU limit").then_some(doubt)
@@ -127,7 +78,7 @@ fn a_sidecar_that_its_cgroup_throttles_doubts_itself_and_condemns_nobody() {
     assert_eq!(sidecar.probe("/health").status, 200, "{why}");
     pass(Duration::from_secs(8));
     assert_eq!(sidecar.probe("/health").status, 200, "{why}");
-    group.allow(1_000_000).expect("a quota as before");
+    group.allow(1_000_000);
     until("it trusts itself again", || sidecar.report()["doubt"].is_null().then_some(()));
     assert_eq!(sidecar.probe("/health").status, 200);
     assert_eq!(verdicts(&sidecar), Vec::<String>::new(), "{}", sidecar.log_text());

@@ -4,6 +4,7 @@
 //! it. Nothing here measures time tightly: tests wait for conditions, with a deadline that means "broken".
 
 mod answers;
+mod cgroup;
 mod clients;
 mod commands;
 mod doubt;
@@ -32,3 +33,4 @@ mod tls;
 mod until;
 mod upstreams;
 mod wire;
+mod witnesses;

@@ -33,6 +33,14 @@ impl Server {
         let child = command.spawn().expect("the program runs");
         Self { child, address }
     }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
 }
 
 impl Server {

@@ -122,6 +122,6 @@ impl Ground<'_> {
             accuracy,
             only_when_idle: table.only_when_idle.as_ref().map(|span| span.0).filter(|span| !span.is_zero()),
         };
-        Some((Kind::Golden(check), cases.to_owned(), Subject::Server))
+        Some((Kind::Golden(check), cases.to_owned(), Subject::Backend(self.backend)))
     }
 }

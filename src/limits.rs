@@ -275,6 +275,8 @@ pub const ASIDE_MAX: Duration = Duration::from_secs(1);
 pub const STALL_HOLD: Duration = Duration::from_secs(300);
 /// Processes that use less of a CPU than this, in thousandths, do nothing.
 pub const CPU_QUIET_PERMILLE: u128 = 50;
+/// Over no less than this: CPU time is shown in hundredths of a second, and one more within a moment says nothing.
+pub const CPU_SPAN: Duration = Duration::from_secs(1);
 /// Readings of a counter that are kept for the report.
 pub const READINGS: usize = 32;
 

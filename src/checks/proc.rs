@@ -108,24 +108,26 @@ impl Proc {
             .fold(0, u64::wrapping_add)
     }
 
-    /// The threads of a process, with what they wait for where the kernel tells.
-    pub(super) fn threads(&self, pid: u32) -> Vec<ThreadStat> {
+    /// The threads of a process, oldest first, at most so many.
+    pub(super) fn threads(&self, pid: u32, max: usize) -> Vec<ThreadStat> {
         let Ok(entries) = std::fs::read_dir(self.file(pid, "task")) else { return Vec::new() };
-        let mut threads: Vec<ThreadStat> = entries
-            .filter_map(|entry| {
-                let path = entry.ok()?.path();
-                let stat = parse_stat(&String::from_utf8_lossy(&std::fs::read(path.join("stat")).ok()?))?;
-                let waits_in = std::fs::read_to_string(path.join("wchan")).unwrap_or_default();
-                // A running thread, or a reader who may not know, gets a zero.
-                let waits_in = waits_in.trim().trim_matches('0').to_owned();
-                Some(ThreadStat { thread: stat.pid, name: stat.name, state: stat.state, waits_in })
-            })
-            .collect();
+        let read = |path: PathBuf| {
+            let stat = parse_stat(&String::from_utf8_lossy(&std::fs::read(path.join("stat")).ok()?))?;
+            Some(ThreadStat { thread: stat.pid, name: stat.name, state: stat.state })
+        };
+        let mut threads: Vec<ThreadStat> =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).filter_map(read).take(max).collect();
         threads.sort_by_key(|thread| thread.thread);
         threads
     }
 
-    /// What a thread is at (`R`, `S`, `D`, `T`, `t`), and how often it has gone to sleep by itself until now.
+    /// The kernel function that a thread sleeps in; empty where it runs, or where the reader may not know.
+    pub(super) fn waits_in(&self, pid: u32, thread: u32) -> String {
+        let wchan = self.file(pid, "task").join(thread.to_string()).join("wchan");
+        std::fs::read_to_string(wchan).unwrap_or_default().trim().trim_matches('0').to_owned()
+    }
+
+    /// What a thread is at (`R`, `S`, `D`, `T`, `t`, `Z`), and how often it has gone to sleep by itself until now.
     pub(super) fn thread_state(&self, pid: u32, thread: u32) -> Option<(char, u64)> {
         let status = self.file(pid, "task").join(thread.to_string()).join("status");
         let text = String::from_utf8_lossy(&std::fs::read(status).ok()?).into_owned();
@@ -170,7 +172,6 @@ pub(super) struct ThreadStat {
     pub(super) thread: u32,
     pub(super) name: String,
     pub(super) state: char,
-    pub(super) waits_in: String,
 }
 
 /// `4711 (a ) b) S 1 4711 ...`: the name ends at the last parenthesis of the line.

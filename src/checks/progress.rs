@@ -42,7 +42,7 @@ pub(super) async fn attempt(spec: &ProgressCheck, scraper: Option<&Scraper>, sce
     // The frame's own deadline would take the CPU reading with it.
     match tokio::time::timeout(within, scraper.page(PAGE_AGE, scene.timeout)).await {
         Err(_elapsed) => scene.fail(Fault::Timeout, silent).reading(reading),
-        Ok(Err(reason)) => Outcome::unknown(reason, scene.elapsed()),
+        Ok(Err(reason)) => Outcome::unknown(reason, scene.elapsed()).reading(reading),
         Ok(Ok(page)) => {
             reading.age = scene.clock.now().since(page.fetched_at);
             match value(&Series::of(&page, &counter.selector, Combine::Sum), counter) {
@@ -51,7 +51,7 @@ pub(super) async fn attempt(spec: &ProgressCheck, scraper: Option<&Scraper>, sce
                     remarks.push(format!("{} is {value}", counter.name));
                     scene.pass().reading(reading).remark(remarks.join("; "))
                 }
-                Err(reason) => Outcome::unknown(reason, scene.elapsed()),
+                Err(reason) => Outcome::unknown(reason, scene.elapsed()).reading(reading),
             }
         }
     }
@@ -80,8 +80,8 @@ async fn processes(select: ProcessSelect, scene: &Scene) -> Result<(Duration, Th
         return Ok((cpu, look.threads()));
     }
     tokio::time::sleep(LOOK_AGAIN).await;
-    let threads = scene.blocking(WHAT, || look.again(&Proc::here())).await.map_err(|outcome| outcome.reason)?;
-    Ok((cpu, threads))
+    let first = look.threads();
+    Ok((cpu, scene.blocking(WHAT, || look.again(&Proc::here())).await.unwrap_or(first)))
 }
 
 #[cfg(test)]

@@ -24,16 +24,18 @@ pub struct ThreadState {
 pub fn threads_of(select: &ProcessSelect) -> Vec<ThreadState> {
     let proc = Proc::here();
     let Ok(found) = process::select_processes(&proc, std::process::id(), select) else { return Vec::new() };
-    let of = |pid: u32| {
-        proc.threads(pid).into_iter().map(move |ThreadStat { thread, name, state, waits_in }| ThreadState {
-            process: pid,
-            thread,
-            name: name.escape_debug().to_string(),
-            state,
-            waits_in,
-        })
+    let shown = |pid: u32, ThreadStat { thread, name, state }| {
+        let (name, waits_in) = (name.escape_debug().to_string(), proc.waits_in(pid, thread));
+        ThreadState { process: pid, thread, name, state, waits_in }
     };
-    found.iter().flat_map(|stat| of(stat.pid)).take(THREADS_MAX).collect()
+    some_of_each(&proc, &found).map(|(pid, thread)| shown(pid, thread)).collect()
+}
+
+/// Threads of each of the processes: one of many must not hide the others.
+fn some_of_each(proc: &Proc, found: &[Stat]) -> impl Iterator<Item = (u32, ThreadStat)> {
+    let each = (THREADS_MAX / found.len().max(1)).max(1);
+    let found = found.iter().take(THREADS_MAX).map(|stat| stat.pid);
+    found.flat_map(move |pid| proc.threads(pid, each).into_iter().map(move |thread| (pid, thread)))
 }
 
 /// A look at the threads of some processes. One that is ready to run may have woken at this very moment, for the
@@ -49,8 +51,7 @@ impl Look {
     /// Blocks on `/proc`.
     pub(super) fn at(proc: &Proc, found: &[Stat]) -> Self {
         let mut look = Self { threads: Threads::default(), ready: Vec::new() };
-        let threads = found.iter().flat_map(|stat| proc.threads(stat.pid).into_iter().map(|thread| (stat.pid, thread)));
-        for (pid, thread) in threads.take(THREADS_MAX) {
+        for (pid, thread) in some_of_each(proc, found) {
             look.threads.all += 1;
             match thread.state {
                 'R' => {
@@ -59,6 +60,7 @@ impl Look {
                 }
                 'D' => look.threads.uninterruptible += 1,
                 'T' | 't' => look.threads.stopped += 1,
+                'Z' | 'X' => look.threads.ended += 1,
                 _ => {}
             }
         }
@@ -114,9 +116,19 @@ mod tests {
 
     #[test]
     fn each_state_is_counted_and_no_second_look_is_wanted_where_none_is_ready() {
-        let look = look(&threads("SSDTtSI"));
+        let look = look(&threads("SSDTtSIZ"));
         assert!(!look.wants_another());
-        assert_eq!(look.threads(), Threads { all: 7, ready: 0, uninterruptible: 1, stopped: 2 });
+        assert_eq!(look.threads(), Threads { all: 8, ready: 0, uninterruptible: 1, stopped: 2, ended: 1 });
+    }
+
+    #[test]
+    fn a_process_of_many_threads_hides_no_other() {
+        let machine = threads(&"S".repeat(THREADS_MAX + 9));
+        machine.process(&Process::new(8, "python", "python engine.py"));
+        machine.write("8/task/8/stat", "8 (python) T 1 8 1 0 -1 0 1 0 0 0 10 0 0 0 20 0 1 0 500 1000000 250\n");
+        let found = [7, 8].map(|pid| machine.proc().stat(pid).expect("a process"));
+        let seen = Look::at(&machine.proc(), &found).threads();
+        assert_eq!((seen.all as usize, seen.stopped), (THREADS_MAX / 2 + 1, 1));
     }
 
     #[test]

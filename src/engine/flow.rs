@@ -117,12 +117,15 @@ impl Engine {
         check.ended();
         match (check.watch.get_or_insert_with(|| Watch::of(rule)), rule) {
             (Watch::Progress(stall), TrafficRule::Progress(plan)) => match (outcome.verdict, outcome.reading) {
-                (Verdict::Fail(Fault::Timeout), reading) => {
-                    stall.take_failure(started, true, &outcome.reason);
-                    stall.take_cpu_reading(self.now, reading.unwrap_or_default(), plan);
+                (Verdict::Pass, Some(reading)) => stall.take_reading(self.now, started, reading, plan, &self.flow),
+                (verdict, reading) => {
+                    let is_silent = verdict == Verdict::Fail(Fault::Timeout);
+                    stall.take_failure(started, is_silent, &outcome.reason);
+                    // By the deadline of a silent page the processes had been looked at, if they could be.
+                    if is_silent || reading.is_some() {
+                        stall.take_cpu_reading(self.now, reading.unwrap_or_default(), plan);
+                    }
                 }
-                (_, Some(reading)) => stall.take_reading(self.now, started, reading, plan, &self.flow),
-                (_, None) => stall.take_failure(started, false, &outcome.reason),
             },
             (Watch::Saturation(marks), TrafficRule::Saturation(_)) => {
                 let reading = outcome.reading.unwrap_or_default();

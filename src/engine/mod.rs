@@ -39,6 +39,7 @@ mod outcomes;
 mod passage;
 mod passive;
 mod plan;
+mod processes;
 mod reload;
 mod saturation;
 mod schedule;

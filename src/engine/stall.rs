@@ -15,10 +15,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::plan::ProgressPlan;
+use super::processes::Processes;
 use super::time::{Time, earliest};
-use super::traffic::{Flow, Reading, Threads};
+use super::traffic::{Flow, Reading};
 use super::view::span;
-use crate::limits::{CPU_QUIET_PERMILLE, READINGS, STALL_HOLD, STALL_LOOK};
+use crate::limits::{READINGS, STALL_HOLD, STALL_LOOK};
 
 /// What one `progress` check remembers of the present model server.
 #[derive(Clone, Debug, Default)]
@@ -33,11 +34,7 @@ pub(super) struct Stall {
     counter_moved_by_work: Option<Time>,
     /// It has been seen to move by work that nobody waited for.
     counter_vouches: bool,
-    cpu: Option<(Time, Duration)>,
-    /// When its processes were last seen to do anything, or to be kept from it.
-    cpu_moved: Option<Time>,
-    /// Their threads, when they were last looked at.
-    threads: Threads,
+    processes: Processes,
     /// Readings of the counter, newest last.
     history: VecDeque<(Time, f64)>,
     /// When the last attempt began.
@@ -151,7 +148,7 @@ impl Stall {
             let look = self.wants_look(now, since, plan, stall_after);
             return Judged { look, ..self.not_yet(now, clocks.all.moved, since, flow, golden, stall_after) };
         }
-        let mut objections = self.objections(since, since + stall_after, plan, golden);
+        let mut objections = self.objections(now, since, stall_after, plan, golden);
         objections.extend(alone.map(|address| format!("{address} hangs alone: another upstream stands ready")));
         if objections.is_empty() {
             let reason = self.sentence(now, since, plan, flow, golden);
@@ -169,7 +166,7 @@ impl Stall {
         let ours = golden.unanswered_since.filter(|_| plan.has_witness());
         let clock = |pending, byte: Option<Time>, counter| {
             // None comes before any time.
-            let moved = byte.max(counter).max(self.cpu_moved).max(golden.answered_at);
+            let moved = byte.max(counter).max(self.processes.moved()).max(golden.answered_at);
             Clock { pending: earliest([pending, ours]), moved: moved.unwrap_or_default() }
         };
         let traffic = flow.latest();
@@ -230,13 +227,12 @@ impl Stall {
             );
         }
         let quietest = traffic.quietest_since.map_or(Duration::ZERO, |since| now.since(since));
+        let heard = traffic.last_byte.max(traffic.oldest_begun);
         if let Some(witness) = self.witness(moved, golden)
-            && traffic.last_byte < Some(moved)
-            && STALL_LOOK * 2 <= quietest
+            && heard.is_some_and(|heard| stall_after <= now.since(heard))
         {
-            let class = if stall_after <= quietest { Class::Withheld } else { Class::Silent };
-            let pending = requests(traffic.in_flight);
-            return judged(class, format!("{pending} pending, silent for {}, but {witness}", span(quietest)));
+            let reason = format!("silent for {} with work pending, but {witness}", span(quietest));
+            return judged(Class::Withheld, reason);
         }
         if stall_after <= quietest && now.since(moved) < stall_after {
             let silent = span(quietest);
@@ -256,21 +252,26 @@ impl Stall {
     }
 
     /// Who has shown the last sign of life, where that was no byte of a real request.
-    fn witness(&self, moved: Time, golden: Golden) -> Option<Cow<'static, str>> {
+    fn witness(&self, moved: Time, golden: Golden) -> Option<&'static str> {
         match Some(moved) {
-            at if at == self.counter_moved => Some("its counter moves".into()),
-            at if at == self.cpu_moved => Some(match self.threads {
-                Threads { ready: 0, .. } => "its processes use the CPU".into(),
-                Threads { ready, all, .. } => format!("{ready} of {all} threads run or wait for a CPU").into(),
-            }),
-            at if at == golden.answered_at => Some("the golden request is answered".into()),
+            at if at == self.counter_moved => Some("its counter moves"),
+            at if at == self.processes.moved() => Some("its processes use the CPU"),
+            at if at == golden.answered_at => Some("the golden request is answered"),
             _ => None,
         }
     }
 
-    /// What is configured and does not say "hang" for the time from `since` to `due`.
-    fn objections(&self, since: Time, due: Time, plan: &ProgressPlan, golden: Golden) -> Vec<String> {
+    /// What is configured and does not say "hang" for `stall_after` from `since` on.
+    fn objections(
+        &self,
+        now: Time,
+        since: Time,
+        stall_after: Duration,
+        plan: &ProgressPlan,
+        golden: Golden,
+    ) -> Vec<String> {
         let mut objections = Vec::new();
+        let due = since + stall_after;
         let silent_page = matches!(self.page, Page::Silent { asked } if since <= asked);
         if let Some(counter) = &plan.counter {
             let covered = self.counter.is_some_and(|(at, _)| due + counter.lag <= at);
@@ -283,11 +284,7 @@ impl Stall {
             }
         }
         if plan.cpu.is_some() {
-            match self.cpu {
-                None => objections.push("the CPU time of its processes cannot be read".to_owned()),
-                Some((at, _)) if since <= at => {}
-                Some(_) => objections.push("the CPU time of its processes is to be read once more".to_owned()),
-            }
+            objections.extend(self.processes.objection(now, since, stall_after));
         }
         if plan.golden.is_some() && golden.burnt_at.is_none_or(|at| at < since) {
             objections.push("the golden request has not gone unanswered".to_owned());
@@ -297,7 +294,7 @@ impl Stall {
 
     /// Whether a witness has never said anything.
     pub(super) const fn lacks_a_reading(&self, plan: &ProgressPlan) -> bool {
-        plan.counter.is_some() && self.counter.is_none() || plan.cpu.is_some() && self.cpu.is_none()
+        plan.counter.is_some() && self.counter.is_none() || plan.cpu.is_some() && !self.processes.are_seen()
     }
 
     /// Whether a reading is wanted: soon after silence began, once more when a late page has caught up, and at
@@ -308,7 +305,8 @@ impl Stall {
         }
         let lag = plan.counter.as_ref().map_or(Duration::ZERO, |counter| counter.lag);
         let wanted = [since + STALL_LOOK, since + STALL_LOOK + lag, since + stall_after + lag];
-        wanted.into_iter().any(|at| at <= now && self.looked.is_none_or(|looked| looked < at))
+        let processes = self.processes.wants_look(since, stall_after);
+        wanted.into_iter().chain(processes).any(|at| at <= now && self.looked.is_none_or(|looked| looked < at))
     }
 
     /// Whether the golden request is wanted now, out of its turn, so that its `timeout` ends together with
@@ -354,15 +352,8 @@ impl Stall {
 
     /// The part of a reading that is about processes.
     pub(super) fn take_cpu_reading(&mut self, now: Time, reading: Reading, plan: &ProgressPlan) {
-        match reading.cpu {
-            Some(cpu) => self.take_cpu(now, cpu),
-            None if plan.cpu.is_some() => self.cpu = None,
-            None => {}
-        }
-        self.threads = reading.threads.unwrap_or_default();
-        if self.threads.ready > 0 {
-            // What would work and gets no CPU does not hang, and a restart gives it none.
-            self.cpu_moved = Some(now);
+        if plan.cpu.is_some() {
+            self.processes.take(now, reading);
         }
     }
 
@@ -394,15 +385,6 @@ impl Stall {
         self.counter_vouches |= last < value && !explained(byte) && flow.abandoned() > 0;
         self.counter_moved = self.counter_moved.max(Some(moved(byte)));
         self.counter_moved_by_work = self.counter_moved_by_work.max(Some(moved(work_byte)));
-    }
-
-    fn take_cpu(&mut self, at: Time, used: Duration) {
-        let Some((before, last)) = self.cpu.replace((at, used)) else { return };
-        let (worked, passed) = (used.saturating_sub(last).as_nanos(), at.since(before).as_nanos());
-        // Less than before: other processes.
-        if used < last || CPU_QUIET_PERMILLE * passed < worked * 1000 {
-            self.cpu_moved = Some(at);
-        }
     }
 
     // What people read.
@@ -442,14 +424,7 @@ impl Stall {
             };
         }
         if plan.cpu.is_some() {
-            text.push_str(", its processes use no CPU");
-            let Threads { all, uninterruptible, stopped, .. } = self.threads;
-            let _ = match (all, stopped, uninterruptible) {
-                (0, ..) => Ok(()),
-                (_, 0, 0) => write!(text, " (all {all} threads asleep)"),
-                (_, 0, stuck) => write!(text, " ({stuck} of {all} threads in uninterruptible sleep)"),
-                (_, stopped, _) => write!(text, " ({stopped} of {all} threads stopped)"),
-            };
+            let _ = write!(text, ", {}", self.processes.idleness());
         }
         if golden.burnt_at.is_some() && plan.golden.is_some() {
             text.push_str(", the golden request unanswered");

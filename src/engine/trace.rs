@@ -368,10 +368,11 @@ fn reading_words(reading: Reading) -> String {
     // A float in its shortest exact form reads back as itself.
     let value = optional(reading.value, |value| value.to_string());
     let threads = optional(reading.threads, |threads| {
-        let Threads { all, ready, uninterruptible, stopped } = threads;
-        format!("{all}/{ready}/{uninterruptible}/{stopped}")
+        let Threads { all, ready, uninterruptible, stopped, ended } = threads;
+        format!("{all}/{ready}/{uninterruptible}/{stopped}/{ended}")
     });
-    let answers = optional(reading.answers, |answers| format!("{}/{}", answers.right, answers.asked));
+    let answers =
+        optional(reading.answers, |answers| format!("{}/{}/{}", answers.right, answers.asked, reading.examples));
     let [age, cpu] = [span_word(reading.age), optional(reading.cpu, span_word)];
     format!("{value} {age} {cpu} {threads} {answers}")
 }
@@ -386,15 +387,18 @@ fn reading_of(words: &str) -> Result<Reading, String> {
     };
     let counts = |word: &str| word.split('/').map(number).collect::<Result<Vec<u32>, String>>();
     let threads = optional_of(threads, |word| match counts(word)?[..] {
-        [all, ready, uninterruptible, stopped] => Ok(Threads { all, ready, uninterruptible, stopped }),
+        [all, ready, uninterruptible, stopped, ended] => Ok(Threads { all, ready, uninterruptible, stopped, ended }),
         _ => Err(wrong()),
     })?;
-    let answers = optional_of(answers, |word| match counts(word)?[..] {
-        [right, asked] => Ok(Answers { right, asked }),
+    let answers = optional_of(answers, |word| match word.split('/').collect::<Vec<_>>()[..] {
+        [right, asked, examples] => {
+            Ok((Answers { right: number(right)?, asked: number(asked)? }, number::<u64>(examples)?))
+        }
         _ => Err(wrong()),
     })?;
+    let (answers, examples) = answers.unzip();
     let (value, cpu) = (optional_of(value, number)?, optional_of(cpu, span_of)?);
-    Ok(Reading { value, age: span_of(age)?, cpu, threads, answers })
+    Ok(Reading { value, age: span_of(age)?, cpu, threads, answers, examples: examples.unwrap_or_default() })
 }
 
 fn traffic_words(sample: &Traffic) -> [String; 18] {

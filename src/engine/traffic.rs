@@ -69,6 +69,8 @@ pub struct Reading {
     pub threads: Option<Threads>,
     /// What a `golden` check was answered; none if it was answered nothing.
     pub answers: Option<Answers>,
+    /// A fingerprint of the examples that it asked; any other number is other examples.
+    pub examples: u64,
 }
 
 /// The threads of the model server's processes, by what they were at.
@@ -81,6 +83,8 @@ pub struct Threads {
     pub uninterruptible: u32,
     /// By SIGSTOP or a debugger.
     pub stopped: u32,
+    /// Ended, and nobody has noticed: of a zombie.
+    pub ended: u32,
 }
 
 /// Labelled examples and how they were answered.

@@ -87,7 +87,7 @@ fn a_server_that_gets_no_cpu_does_not_hang_and_one_that_is_stopped_does() {
     client.send("POST /predict HTTP/1.1\r\nHost: model\r\nContent-Length: 2\r\n\r\n{}").unwrap();
     let reason = || sidecar.check("progress")["last"]["reason"].as_str().unwrap_or_default().to_owned();
     let silent_for = |reason: &str| -> Option<f64> {
-        reason.strip_prefix("1 request pending, silent for ")?.split_once("s, but")?.0.parse().ok()
+        reason.strip_prefix("silent for ")?.split_once("s with work pending, but")?.0.parse().ok()
     };
     let why = until("three times `stall_after` has passed", || {
         Some(reason()).filter(|reason| silent_for(reason).is_some_and(|secs| secs >= 9.0))

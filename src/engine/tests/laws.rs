@@ -332,8 +332,9 @@ impl Run {
             value: Some(0.1 * which as f64),
             age: ms(3),
             cpu: Some(ms(20)),
-            threads: Some(Threads { all: 9, ready: 2, uninterruptible: 1, stopped: 3 }),
+            threads: Some(Threads { all: 9, ready: 2, uninterruptible: 1, stopped: 3, ended: 1 }),
             answers: Some(Answers { right: 3, asked: 4 }),
+            examples: 77,
         });
         let outcome = Outcome { verdict, reason: format!("tab\there {sign:?}"), latency: ms(2), sign, reading };
         self.trace.events.push((self.now, Event::Input(Input::Result { check, attempt, outcome: outcome.clone() })));

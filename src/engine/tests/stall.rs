@@ -284,12 +284,35 @@ fn threads_that_get_no_cpu_contradict_until_they_sleep() {
     scene.run(60.0);
     assert_eq!(scene.condemned_at(), None);
     let reason = scene.reason();
-    assert!(reason.starts_with("1 request pending, silent for "), "{reason}");
-    assert!(reason.ends_with(", but 2 of 14 threads run or wait for a CPU"), "{reason}");
+    assert!(reason.starts_with("silent for 59s with work pending, but "), "{reason}");
+    assert!(reason.ends_with("but 2 of 14 threads run or wait for a CPU"), "{reason}");
     scene.run(200.0);
     let at = scene.condemned_at().expect("a hang that is nobody else's fault");
     assert!(starved_until + (STALL_AFTER - secs(5)) <= at && at <= starved_until + STALL_AFTER + secs(1), "{at}");
-    assert!(scene.reason().ends_with(", its processes use no CPU (all 14 threads asleep)"), "{}", scene.reason());
+    let said = ", its processes use no CPU (none of 14 threads seen waiting for one)";
+    assert!(scene.reason().ends_with(said), "{}", scene.reason());
+}
+
+#[test]
+fn a_thread_that_waits_for_a_cpu_excuses_no_longer_than_abandoned_work_and_lifts_no_verdict() {
+    let mut scene = with_threads(|_| Threads { all: 14, ready: 1, ..Threads::default() });
+    scene.begin();
+    let latest = scene.world.now + STALL_AFTER + crate::limits::ABANDONED_WORK_MAX;
+    scene.run(400.0);
+    assert_eq!(scene.world.turns(Gate::Health, Status::Fail).len(), 1);
+    let at = scene.condemned_at().expect("one helper thread must not hide it for good");
+    assert!(latest <= at && at <= latest + secs(1), "{at}");
+    assert_eq!(scene.world.status(Gate::Health), Status::Fail);
+    assert!(scene.reason().ends_with("(1 of 14 threads run or wait for one)"), "{}", scene.reason());
+}
+
+#[test]
+fn a_counter_that_moves_in_silence_is_named() {
+    let mut scene = Scene::new(server(counted()));
+    scene.page(|now| Some(now.as_secs_f64()));
+    scene.begin();
+    scene.run(30.0);
+    assert_eq!(scene.reason(), "silent for 29s with work pending, but its counter moves");
 }
 
 #[test]

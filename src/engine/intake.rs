@@ -182,7 +182,7 @@ impl Engine {
 
     /// Another model server: whatever was known of the last one is forgotten, except for the check whose
     /// result is the first about the new one (`from`): its attempt goes on to count.
-    fn new_instance(&mut self, why: &str, from: Option<CheckId>) {
+    pub(super) fn new_instance(&mut self, why: &str, from: Option<CheckId>) {
         let before = self.instance.phase();
         self.instance.begin(self.now, self.plan.startup.budget);
         self.flow.forget();

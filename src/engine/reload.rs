@@ -16,15 +16,22 @@ impl Engine {
         for index in 0..self.checks.len() {
             self.abort(check_id(index));
         }
-        let same = |a: &CheckPlan, b: &CheckPlan| a.name == b.name && a.kind == b.kind && a.target == b.target;
         let old_plan = std::mem::replace(&mut self.plan, plan);
+        let plan = Arc::clone(&self.plan);
+        let address = |plan: &Plan, subject| match subject {
+            Subject::Backend(id) => plan.backends.get(id.index()).map(|backend| backend.address.clone()),
+            _ => None,
+        };
+        let same = |a: &CheckPlan, b: &CheckPlan| {
+            let same_address = address(&old_plan, a.subject) == address(&plan, b.subject);
+            a.name == b.name && a.kind == b.kind && a.target == b.target && same_address
+        };
         let mut old: HashMap<&str, (usize, Check)> = old_plan
             .checks
             .iter()
             .map(|plan| plan.name.as_str())
             .zip(std::mem::take(&mut self.checks).into_iter().enumerate())
             .collect();
-        let plan = Arc::clone(&self.plan);
         self.checks = plan
             .checks
             .iter()
@@ -44,6 +51,10 @@ impl Engine {
         let place = |new: &BackendPlan| old_plan.backends.iter().position(|old| old.address == new.address);
         self.passive = self.passive.renumbered(self.now, plan.backends.iter().map(place));
         self.restart_bookkeeping(&old_plan);
+        let stays = |new: &BackendPlan| old_plan.backends.iter().any(|old| old.address == new.address);
+        if !old_plan.backends.is_empty() && !plan.backends.iter().any(stays) {
+            self.new_instance("it is at another address", None);
+        }
     }
 
     /// Rebuilds what is derived from plan and checks; the startup latches carry over by name.

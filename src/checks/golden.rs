@@ -19,7 +19,7 @@ use crate::engine::{Answers, Fault, Outcome, Reading};
 use crate::limits::CHECK_BODY_BYTES_MAX;
 use crate::net::Failure;
 use crate::net::http::{Target, fetch_watched};
-use cases::Case;
+use cases::{Case, Cases};
 
 /// How the cases of one attempt were answered.
 #[derive(Debug, Default)]
@@ -44,17 +44,17 @@ pub(super) async fn attempt(spec: &GoldenCheck, scene: &Scene) -> Outcome {
     };
     let mut tally = Tally::default();
     let within = scene.timeout.saturating_sub(scene.elapsed()) * 9 / 10;
-    let ended = tokio::time::timeout(within, ask_all(spec, &cases, scene, &mut tally)).await;
+    let ended = tokio::time::timeout(within, ask_all(spec, &cases.all, scene, &mut tally)).await;
     match ended {
-        Ok(Err(Broken::Busy(status))) => {
+        Ok(Err(Broken::Failed(failure))) => scene.failed(failure),
+        Ok(Err(Broken::Busy(status))) if tally.answers.asked == 0 => {
             Outcome::unknown(format!("the model server is busy ({})", status.as_u16()), scene.elapsed())
         }
-        Ok(Err(Broken::Failed(failure))) => scene.failed(failure),
         Err(_elapsed) if tally.answers.asked == 0 => {
             let within = humantime::format_duration(Duration::from_millis(within.as_millis() as u64));
             scene.fail(Fault::Timeout, format!("no answer to a golden request within {within}"))
         }
-        Ok(Ok(())) | Err(_) => judge(spec, &tally, cases.len(), scene),
+        Ok(Ok(()) | Err(Broken::Busy(_))) | Err(_) => judge(spec, &tally, &cases, scene),
     }
 }
 
@@ -95,12 +95,12 @@ async fn ask(spec: &GoldenCheck, case: &Case, scene: &Scene) -> Result<Response<
     fetch_watched(&target, request, CHECK_BODY_BYTES_MAX, &|what| scene.waiting_for(what)).await
 }
 
-fn judge(spec: &GoldenCheck, tally: &Tally, all: usize, scene: &Scene) -> Outcome {
-    // At least one was asked: a file without cases is refused, and a timeout before the first is another end.
-    let reading = Reading { answers: Some(tally.answers), ..Reading::default() };
-    let unasked = match all - tally.answers.asked as usize {
+/// Of at least one case that was answered.
+fn judge(spec: &GoldenCheck, tally: &Tally, cases: &Cases, scene: &Scene) -> Outcome {
+    let reading = Reading { answers: Some(tally.answers), examples: cases.fingerprint, ..Reading::default() };
+    let unasked = match cases.all.len() - tally.answers.asked as usize {
         0 => String::new(),
-        unasked => format!(", {unasked} not asked in time"),
+        unasked => format!(", {unasked} without an answer"),
     };
     let said = format!("{} right{unasked}", tally.answers);
     if spec.accuracy.is_met(tally.answers) {

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::{Answer, ConfigFile, Failure, Outcome};
 use crate::config::{self, Config, Overrides, Problem, Problems};
-use crate::engine::{Member, ProgressPlan};
+use crate::engine::{AccuracyPlan, CheckPlan, Member, ProgressPlan};
 
 const SILENCE_ALONE: &str = "silence alone decides that the model server hangs; \
     where it counts the work that it has done, name that `counter`, \
     or a `golden` check that must go unanswered too";
+const ONE_ATTEMPT: &str = "its `window` is no longer than its `interval`: it never holds more than one attempt";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -37,15 +38,15 @@ pub(super) fn run(args: Args) -> Outcome {
             for unset in config::unset_variables(&config, &overrides.environment) {
                 writeln!(out, "note: {unset} here; `run` and `check` need it")?;
             }
-            for check in silence_alone(&config) {
-                writeln!(out, "note: checks.{check}: {SILENCE_ALONE}")?;
+            for (check, advice) in advice(&config) {
+                writeln!(out, "note: checks.{check}: {advice}")?;
             }
         }
         (Ok(config), Format::Json) => {
             let unset = config::unset_variables(&config, &overrides.environment);
             let unset = unset.iter().map(|unset| note(&unset.check, &unset.to_string()));
-            let silent = silence_alone(&config).map(|check| note(check, SILENCE_ALONE));
-            let notes: Vec<Value> = unset.chain(silent).collect();
+            let advised = advice(&config).map(|(check, advice)| note(check, advice));
+            let notes: Vec<Value> = unset.chain(advised).collect();
             writeln!(out, "{:#}", json!({ "ok": true, "problems": [], "notes": notes }))?;
         }
         (Err(problems), Format::Text) => return Err(Failure::new(text(&problems))),
@@ -116,13 +117,19 @@ fn note(check: &str, message: &str) -> Value {
     json!({ "key": format!("checks.{check}"), "message": message })
 }
 
-/// `progress` checks that have nothing but the proxy's own sight of the traffic to go by.
-fn silence_alone(config: &Config) -> impl Iterator<Item = &str> {
+/// What is whole and hardly meant, by the check's name.
+fn advice(config: &Config) -> impl Iterator<Item = (&str, &'static str)> {
+    let checks = config.engine.checks.iter();
+    checks.filter_map(|check| Some((check.name.as_str(), advice_on(check)?)))
+}
+
+fn advice_on(check: &CheckPlan) -> Option<&'static str> {
+    // Nothing but the proxy's own sight of the traffic to go by.
     let alone = |rule: &ProgressPlan| rule.counter.is_none() && rule.cpu.is_none() && rule.golden.is_none();
-    config
-        .engine
-        .checks
-        .iter()
-        .filter(move |check| check.progress().is_some_and(alone))
-        .map(|check| check.name.as_str())
+    let idle = |plan: AccuracyPlan| !plan.window.is_zero() && plan.window <= check.interval;
+    match (check.progress(), check.accuracy) {
+        (Some(rule), _) if alone(rule) => Some(SILENCE_ALONE),
+        (_, Some(plan)) if idle(plan) => Some(ONE_ATTEMPT),
+        _ => None,
+    }
 }

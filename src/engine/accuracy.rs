@@ -1,8 +1,11 @@
 //! How much of the labelled examples is answered right, over a window.
 //!
-//! Owns one golden check's tally of the present model server. An attempt without an answer (busy, silent, gone) adds
-//! nothing to it. The latest attempt counts always, however long ago the one before it was: where only idle servers
-//! are asked, a window may hold no other.
+//! Owns one golden check's tally of the present model server. It begins with the first attempt that is good enough by
+//! itself: what a server answers while it loads says nothing of its model, and one that answers garbage never gets so
+//! far. An attempt without an answer (busy, silent, gone) adds nothing, other examples begin another tally, and the
+//! latest attempt counts always, however long ago the one before it was: where only idle servers are asked, a window
+//! may hold no other. One that is right less than half as often as wanted fails by itself: what was right before must
+//! not hide for long that the model behind the address has been swapped.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -10,7 +13,7 @@ use std::collections::VecDeque;
 use super::evidence::{Fault, Outcome, Verdict};
 use super::plan::AccuracyPlan;
 use super::time::{Time, plain};
-use super::traffic::Answers;
+use super::traffic::{Answers, Reading};
 
 /// Steps that a window is cut into, so that its length costs nothing.
 const STEPS: u32 = 64;
@@ -20,16 +23,26 @@ const STEPS: u32 = 64;
 pub(super) struct Accuracy {
     /// By the step they fell into, oldest first: when it began, and what was answered in it.
     steps: VecDeque<(Time, Answers)>,
+    /// The examples that were asked last, and what that was answered.
+    latest: Option<(u64, Answers)>,
 }
 
 impl Accuracy {
     /// Takes an attempt: what it means together with those before it. Where it stands alone, what it says itself.
     pub(super) fn judge<'a>(&mut self, now: Time, plan: AccuracyPlan, outcome: &'a Outcome) -> Cow<'a, Outcome> {
-        let Some(latest) = outcome.reading.and_then(|reading| reading.answers) else { return Cow::Borrowed(outcome) };
+        let alone = Cow::Borrowed(outcome);
+        let Some(Reading { answers: Some(latest), examples, .. }) = outcome.reading else { return alone };
+        let before = self.latest.replace((examples, latest));
+        if before.is_some_and(|(before, _)| before != examples) {
+            self.steps.clear();
+        }
+        if self.steps.is_empty() && !plan.is_met(latest) {
+            return alone;
+        }
         self.take(now, plan, latest);
         let all = self.sum();
-        if all == latest {
-            return Cow::Borrowed(outcome);
+        if all == latest || latest.share() * 2.0 < plan.min {
+            return alone;
         }
         let met = plan.is_met(all);
         let verdict = if met { Verdict::Pass } else { Verdict::Fail(Fault::Answer) };
@@ -59,7 +72,8 @@ impl Accuracy {
 
     /// The share of right answers; none before the first.
     pub(super) fn share(&self) -> Option<f64> {
-        (!self.steps.is_empty()).then(|| self.sum().share())
+        let (_, latest) = self.latest?;
+        Some(if self.steps.is_empty() { latest } else { self.sum() }.share())
     }
 }
 
@@ -67,7 +81,6 @@ impl Accuracy {
 mod tests {
     use std::time::Duration;
 
-    use super::super::traffic::Reading;
     use super::*;
 
     const PLAN: AccuracyPlan = AccuracyPlan { min: 0.8, window: Duration::from_secs(640) };
@@ -107,12 +120,45 @@ mod tests {
     #[test]
     fn what_is_older_than_the_window_counts_no_more_and_the_latest_always_does() {
         let mut accuracy = Accuracy::default();
-        at(&mut accuracy, 0, &attempt(0, 5));
-        at(&mut accuracy, 100, &attempt(5, 5));
-        assert_eq!(accuracy.share(), Some(0.5));
-        assert!(!at(&mut accuracy, 639, &attempt(5, 5)).0);
-        assert!(at(&mut accuracy, 640, &attempt(5, 5)).0, "the bad one is as old as the window");
-        assert_eq!(at(&mut accuracy, 9000, &attempt(1, 5)), (false, "1 of 5 right, too few".to_owned()));
+        at(&mut accuracy, 0, &attempt(5, 5));
+        at(&mut accuracy, 20, &attempt(2, 5));
+        at(&mut accuracy, 100, &attempt(4, 5));
+        assert_eq!(accuracy.share(), Some(11.0 / 15.0));
+        assert!(!at(&mut accuracy, 640, &attempt(4, 5)).0, "the good one is as old as the window");
+        assert!(at(&mut accuracy, 660, &attempt(4, 5)).0, "and so is the bad one");
+        assert_eq!(at(&mut accuracy, 9000, &attempt(3, 5)), (false, "3 of 5 right, too few".to_owned()));
+    }
+
+    #[test]
+    fn what_is_answered_while_it_loads_is_forgotten_and_garbage_never_gets_so_far() {
+        let mut accuracy = Accuracy::default();
+        for second in 0..60 {
+            assert_eq!(at(&mut accuracy, second, &attempt(0, 5)), (false, "0 of 5 right, too few".to_owned()));
+            assert_eq!(accuracy.share(), Some(0.0), "it is told, and not added up");
+        }
+        assert_eq!(at(&mut accuracy, 60, &attempt(4, 5)), (true, "4 of 5 right".to_owned()));
+        assert_eq!(accuracy.share(), Some(0.8));
+    }
+
+    #[test]
+    fn a_model_that_was_swapped_in_place_fails_by_itself() {
+        let mut accuracy = Accuracy::default();
+        (0..600).for_each(|second| assert!(at(&mut accuracy, second, &attempt(5, 5)).0));
+        assert_eq!(at(&mut accuracy, 600, &attempt(1, 5)), (false, "1 of 5 right, too few".to_owned()));
+        assert!(at(&mut accuracy, 601, &attempt(2, 5)).0, "a bad attempt, and still that model");
+    }
+
+    #[test]
+    fn other_examples_begin_another_tally() {
+        let mut accuracy = Accuracy::default();
+        let of = |examples: u64, outcome: Outcome| {
+            let reading = Reading { examples, ..outcome.reading.unwrap() };
+            outcome.reading(reading)
+        };
+        at(&mut accuracy, 0, &of(1, attempt(5, 5)));
+        at(&mut accuracy, 1, &of(1, attempt(3, 5)));
+        at(&mut accuracy, 2, &of(1, attempt(3, 5)));
+        assert_eq!(at(&mut accuracy, 3, &of(2, attempt(4, 5))), (true, "4 of 5 right".to_owned()));
     }
 
     #[test]

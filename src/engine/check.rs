@@ -513,7 +513,7 @@ impl Check {
             attempts: self.attempts,
             scope: plan.scope,
             runbook: plan.runbook.clone(),
-            accuracy: self.accuracy.share(),
+            accuracy: self.accuracy.share().filter(|_| self.measured != CheckState::Stale),
         }
     }
 }

@@ -162,7 +162,8 @@ pub struct CheckView {
     pub attempts: u64,
     pub scope: Scope,
     pub runbook: Option<String>,
-    /// Of a golden check, the share of its examples that is answered right; none before the first answer.
+    /// Of a golden check, the share of its examples that is answered right; none before the first answer, and once
+    /// that is stale.
     pub accuracy: Option<f64>,
 }
 

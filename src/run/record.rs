@@ -156,8 +156,14 @@ impl Recorder {
         let wrong = |check: &Arc<CheckView>| check.kind == GOLDEN && check.state == CheckState::Down;
         let degraded = snapshot.ready.status == Status::Warn || snapshot.checks.iter().any(wrong);
         self.telemetry.model_degraded.set(i64::from(degraded));
-        if let Some(accuracy) = snapshot.checks.iter().filter_map(|check| check.accuracy).reduce(f64::min) {
-            self.telemetry.model_accuracy.get_or_create(&NoLabels {}).set(accuracy);
+        match snapshot.checks.iter().filter_map(|check| check.accuracy).reduce(f64::min) {
+            Some(accuracy) => {
+                self.telemetry.model_accuracy.get_or_create(&NoLabels {}).set(accuracy);
+            }
+            // Nothing is known: the last one's would be held against its successor.
+            None => {
+                self.telemetry.model_accuracy.remove(&NoLabels {});
+            }
         }
         self.show_model(&snapshot.model);
         self.show_upstreams(&snapshot.backends);

@@ -150,6 +150,19 @@ fn lint_advises_a_counter_where_silence_alone_decides() {
 }
 
 #[test]
+fn lint_advises_a_window_that_holds_more_than_one_attempt() {
+    let lint = |window: &str| {
+        let golden = format!("golden = {{ cases = \"golden.json\", window = \"{window}\" }}\ninterval = \"1m\"");
+        let text = format!("[upstream]\naddress = \"127.0.0.1:1\"\n[checks.answers]\n{golden}\ntimeout = \"5s\"\n");
+        let (code, out, err) = says(&["lint", "-c", &file(&text).file]);
+        assert_eq!(code, Some(0), "{out}{err}");
+        out
+    };
+    assert!(lint("1m").contains("note: checks.answers: its `window` is no longer than its `interval`"));
+    assert!(!lint("5m").contains("note: checks.answers"));
+}
+
+#[test]
 fn a_taken_port_is_named_and_nothing_is_left_running() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -1,6 +1,7 @@
 //! The file of labelled examples: requests, and what their answers must say.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Read;
 use std::path::Path;
 
@@ -79,8 +80,16 @@ struct RawExpect {
     k: Option<usize>,
 }
 
+/// The cases of a file.
+#[derive(Debug)]
+pub(super) struct Cases {
+    pub(super) all: Vec<Case>,
+    /// Of the file's text.
+    pub(super) fingerprint: u64,
+}
+
 /// Reads a file of cases. The error is for a person.
-pub(super) fn read(path: &Path) -> Result<Vec<Case>, String> {
+pub(super) fn read(path: &Path) -> Result<Cases, String> {
     let shown = path.display();
     let mut text = String::new();
     let file = File::open(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
@@ -90,7 +99,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<Case>, String> {
     if GOLDEN_BYTES_MAX < text.len() as u64 {
         return Err(format!("{shown} is longer than {GOLDEN_BYTES_MAX} bytes"));
     }
-    parse(&text).map_err(|why| format!("{shown}: {why}"))
+    let all = parse(&text).map_err(|why| format!("{shown}: {why}"))?;
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    Ok(Cases { all, fingerprint: hasher.finish() })
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<Case>, String> {

@@ -59,6 +59,27 @@ async fn a_busy_server_has_said_nothing_and_a_failing_one_is_wrong() {
 }
 
 #[tokio::test]
+async fn what_was_answered_before_it_said_that_it_is_busy_counts() {
+    let cases =
+        Cases::new(&CASES.replace(r#""x-5","request":{"path":"/predict""#, r#""x-5","request":{"path":"/busy""#));
+    let address = peer::http(|asked| match asked.uri().path() {
+        "/busy" => respond(503, ""),
+        _ => respond(200, r#"{"label":"odd"}"#),
+    });
+    let outcome = cases.ask(&address.await, 0.5).await;
+    assert_eq!(outcome.verdict, Verdict::Fail(Fault::Answer));
+    assert!(outcome.reason.starts_with("0 of 1 right, 1 without an answer, at least 50 %"), "{}", outcome.reason);
+}
+
+#[tokio::test]
+async fn other_cases_have_another_fingerprint() {
+    let address = peer::http(|_| respond(200, r#"{"label":"even"}"#)).await;
+    let examples = async |text: &str| Cases::new(text).ask(&address, 0.5).await.reading.unwrap().examples;
+    assert_eq!(examples(CASES).await, examples(CASES).await);
+    assert_ne!(examples(CASES).await, examples(&CASES.replace("odd", "even")).await);
+}
+
+#[tokio::test]
 async fn a_silent_server_burns_the_request_and_a_gone_one_refuses_it() {
     let cases = Cases::new(CASES);
     let silent = raw("", Then::Hold).await;

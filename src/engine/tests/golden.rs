@@ -180,3 +180,69 @@ fn right_answers_of_the_last_model_server_speak_for_no_other() {
     assert_ne!(world.state("answers"), CheckState::Up);
     assert_eq!(world.engine.snapshot().check_named("answers").unwrap().accuracy, Some(0.1));
 }
+
+/// The same plan with its model server at another address.
+fn moved(plan: &Plan) -> Arc<Plan> {
+    let mut plan = plan.clone();
+    plan.backends[0].address = "127.0.0.1:8001".to_owned();
+    Arc::new(plan)
+}
+
+#[test]
+fn a_reload_to_another_address_is_another_model_server() {
+    let swapped = Time::from_secs(100);
+    let mut world = graded(move |now| if now < swapped { 10 } else { 1 });
+    world.run_secs(99);
+    assert_eq!(world.statuses(), [Status::Pass; 3]);
+    let plan = moved(world.engine.plan());
+    world.input(Input::Reload { plan });
+    assert_eq!(world.engine.snapshot().instance.number, 2);
+    assert_eq!((world.state("answers"), world.status(Gate::Ready)), (CheckState::Pending, Status::Fail));
+    for _ in 0..60 {
+        world.run_secs(1);
+        assert_eq!(world.status(Gate::Ready), Status::Fail, "{}", world.now);
+    }
+    assert_eq!(world.engine.snapshot().check_named("answers").unwrap().accuracy, Some(0.1));
+    assert_eq!(world.status(Gate::Health), Status::Pass);
+}
+
+#[test]
+fn a_reload_that_keeps_the_address_keeps_the_tally() {
+    let mut world = graded(|_| 10);
+    world.run_secs(99);
+    let plan = Arc::new(Plan { abandoned: Abandoned::Dropped, ..Plan::clone(world.engine.plan()) });
+    world.input(Input::Reload { plan });
+    assert_eq!(world.engine.snapshot().instance.number, 1);
+    assert_eq!(world.statuses(), [Status::Pass; 3]);
+    assert_eq!(world.engine.snapshot().check_named("answers").unwrap().accuracy, Some(1.0));
+}
+
+#[test]
+fn one_address_that_comes_back_as_another_server_takes_its_golden_check_s_tally_with_it() {
+    let accuracy = AccuracyPlan { min: 0.8, window: secs(600) };
+    let mut plan = typical();
+    plan.checks[1] =
+        CheckPlan { accuracy: Some(accuracy), subject: Subject::Backend(BackendId(0)), ..check("answers") };
+    plan.checks.push(CheckPlan { subject: Subject::Backend(BackendId(1)), ..check("other") });
+    plan.backends.push(BackendPlan { address: "127.0.0.1:8001".to_owned(), check: CheckId(2) });
+    let mut world = World::new(plan);
+    let read = |now: Time| {
+        let answers = Answers { right: if now < Time::from_secs(200) { 10 } else { 5 }, asked: 10 };
+        Outcome::pass(ms(9)).reading(Reading { answers: Some(answers), ..Reading::default() })
+    };
+    world.script("answers", Box::new(read));
+    world.script("model", away_between(195, 205));
+    world.run_secs(230);
+    assert_eq!(world.engine.snapshot().instance.number, 1, "the other one stood all the time");
+    assert_eq!(world.engine.snapshot().check_named("answers").unwrap().accuracy, Some(0.5));
+}
+
+#[test]
+fn an_accuracy_that_nobody_has_asked_for_lately_is_not_told() {
+    let mut world = graded(|_| 10);
+    world.run_secs(20);
+    world.script("answers", Box::new(|_| Outcome::unknown("the model server is busy (503)", ms(1))));
+    world.run_secs(60);
+    assert_eq!(world.state("answers"), CheckState::Stale);
+    assert_eq!(world.engine.snapshot().check_named("answers").unwrap().accuracy, None);
+}

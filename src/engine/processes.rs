@@ -67,6 +67,7 @@ impl Processes {
         let Threads { all, ready, .. } = self.threads;
         (kept && now < since + stall_after + ABANDONED_WORK_MAX).then(|| match ready {
             0 => "threads that were ready to run are to be looked at once more".to_owned(),
+            1 => format!("1 of {all} threads runs or waits for a CPU"),
             ready => format!("{ready} of {all} threads run or wait for a CPU"),
         })
     }
@@ -82,7 +83,7 @@ impl Processes {
         let threads = match (stopped, ended, uninterruptible, ready) {
             _ if all == 0 => return "its processes use no CPU".to_owned(),
             (0, 0, 0, 0) => format!("none of {all} threads seen waiting for one"),
-            (0, 0, 0, ready) => format!("{ready} of {all} threads run or wait for one"),
+            (0, 0, 0, ready) => format!("{ready} of {all} threads ready to run"),
             (0, 0, stuck, _) => format!("{stuck} of {all} threads in uninterruptible sleep"),
             (0, ended, ..) => format!("{ended} of {all} threads ended"),
             (stopped, ..) => format!("{stopped} of {all} threads stopped"),

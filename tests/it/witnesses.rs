@@ -92,7 +92,7 @@ fn a_server_that_gets_no_cpu_does_not_hang_and_one_that_is_stopped_does() {
     let why = until("three times `stall_after` has passed", || {
         Some(reason()).filter(|reason| silent_for(reason).is_some_and(|secs| secs >= 9.0))
     });
-    assert!(why.ends_with("but 1 of 1 threads run or wait for a CPU"), "{why}");
+    assert!(why.ends_with("but 1 of 1 threads runs or waits for a CPU"), "{why}");
     assert_eq!(sidecar.probe("/health").status, 200, "{}", sidecar.log_text());
     assert_eq!(sidecar.check("progress")["state"], "up");
 

@@ -303,7 +303,7 @@ fn a_thread_that_waits_for_a_cpu_excuses_no_longer_than_abandoned_work_and_lifts
     let at = scene.condemned_at().expect("one helper thread must not hide it for good");
     assert!(latest <= at && at <= latest + secs(1), "{at}");
     assert_eq!(scene.world.status(Gate::Health), Status::Fail);
-    assert!(scene.reason().ends_with("(1 of 14 threads run or wait for one)"), "{}", scene.reason());
+    assert!(scene.reason().ends_with("(1 of 14 threads ready to run)"), "{}", scene.reason());
 }
 
 #[test]

@@ -45,6 +45,8 @@ note() { say "$@"; report "$@"; }
 # A command and what it says, in both.
 show() {
     local words="$*" said
+    # A file of this run's own goes by its name alone.
+    words=$(sed -E 's#[^ ]*/tmp\.[^/ ]+/##g' <<<"$words")
     said=$("$@" 2>&1)
     printf '%s\n' "$said" | sed 's/^/    /'
     report "" '```' "$ ${words/#k /kubectl }" "$said" '```' ""

@@ -46,8 +46,9 @@ install -f "$here/values.yaml"
 within 180 "three of each, of the slow kind" eval '[ "$(endpoints deep)" = 3 ] && k rollout status deployment/model-server --timeout=1s && [ "$(endpoints)" = 3 ]' || die "no load without them"
 # One after the other, so that neither takes the machine from the other.
 fall() { # DEPLOYMENT LABEL PORT: a minute of load, a crash in its fifteenth second; leaves `line` and `least`
-    local out
-    out=$(mktemp)
+    local work out
+    work=$(mktemp -d)
+    out=$work/customers.log
     drive "$(address_of "$1" 80)" 70s:48 --timeout 3 >"$out" &
     local pid=$! now
     sleep 15
@@ -60,7 +61,7 @@ fall() { # DEPLOYMENT LABEL PORT: a minute of load, a crash in its fifteenth sec
     done
     show cat "$out"
     line=$(tail -n 1 "$out")
-    rm -f "$out"
+    rm -rf "$work"
 }
 fall deep app=deep 8080
 deep=$line deep_least=$least deep_restarts=$(restarts app=deep model)

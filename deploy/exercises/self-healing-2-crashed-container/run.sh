@@ -24,7 +24,8 @@ within 30 "it is ready again" is 3 ready_pods app=fastapi-k8s
 expect "the log of the one that crashed is kept: kubectl logs --previous" eval 'k logs "$victim" --previous | grep listening'
 
 step "Guarded, and under customers"
-out=$(mktemp)
+work=$(mktemp -d)
+out=$work/customers.log
 drive "$(address_of model-server 80)" 30s:30 >"$out" &
 pid=$!
 sleep 5
@@ -38,7 +39,7 @@ within 60 "it is ready again" is 3 ready_pods
 wait $pid
 saw=$(tail -n 1 "$out")
 show cat "$out"
-rm -f "$out"
+rm -rf "$work"
 show k logs "$victim" -c probegate --tail=4
 expect "no answer was wrong" eval "[[ '$saw' =~ \ 0\ wrong ]]"
 expect "at most 2 % failed: those that were in its hands, for the others waited at the sidecar" test $((50 * $(seen failed "$saw"))) -le "$(seen requests "$saw")"

@@ -47,7 +47,7 @@ pub(super) async fn attempt(spec: &GoldenCheck, scene: &Scene) -> Outcome {
     let ended = tokio::time::timeout(within, ask_all(spec, &cases.all, scene, &mut tally)).await;
     match ended {
         Ok(Err(Broken::Failed(failure))) => scene.failed(failure),
-        Ok(Err(Broken::Busy(status))) if tally.answers.asked == 0 => {
+        Ok(Err(Broken::Busy(status))) if !is_decided(spec, tally.answers, cases.all.len()) => {
             Outcome::unknown(format!("the model server is busy ({})", status.as_u16()), scene.elapsed())
         }
         Err(_elapsed) if tally.answers.asked == 0 => {
@@ -56,6 +56,13 @@ pub(super) async fn attempt(spec: &GoldenCheck, scene: &Scene) -> Outcome {
         }
         Ok(Ok(()) | Err(Broken::Busy(_))) | Err(_) => judge(spec, &tally, &cases, scene),
     }
+}
+
+/// Whether the answers to the other cases would make no difference.
+fn is_decided(spec: &GoldenCheck, Answers { right, asked }: Answers, all: usize) -> bool {
+    let all = u32::try_from(all).unwrap_or(u32::MAX);
+    let [least, most] = [right, right + (all - asked)].map(|right| Answers { right, asked: all });
+    spec.accuracy.is_met(least) || !spec.accuracy.is_met(most)
 }
 
 async fn ask_all(spec: &GoldenCheck, cases: &[Case], scene: &Scene, tally: &mut Tally) -> Result<(), Broken> {

@@ -28,14 +28,18 @@ pub fn threads_of(select: &ProcessSelect) -> Vec<ThreadState> {
         let (name, waits_in) = (name.escape_debug().to_string(), proc.waits_in(pid, thread));
         ThreadState { process: pid, thread, name, state, waits_in }
     };
-    some_of_each(&proc, &found).map(|(pid, thread)| shown(pid, thread)).collect()
+    some_of_each(&proc, &found).into_iter().map(|(pid, thread)| shown(pid, thread)).collect()
 }
 
 /// Threads of each of the processes: one of many must not hide the others.
-fn some_of_each(proc: &Proc, found: &[Stat]) -> impl Iterator<Item = (u32, ThreadStat)> {
-    let each = (THREADS_MAX / found.len().max(1)).max(1);
-    let found = found.iter().take(THREADS_MAX).map(|stat| stat.pid);
-    found.flat_map(move |pid| proc.threads(pid, each).into_iter().map(move |thread| (pid, thread)))
+fn some_of_each(proc: &Proc, found: &[Stat]) -> Vec<(u32, ThreadStat)> {
+    let mut threads = Vec::new();
+    for (at, stat) in found.iter().enumerate().take(THREADS_MAX) {
+        // What one leaves goes to those after it.
+        let share = (THREADS_MAX - threads.len()) / (found.len() - at).min(THREADS_MAX - at);
+        threads.extend(proc.threads(stat.pid, share).into_iter().map(|thread| (stat.pid, thread)));
+    }
+    threads
 }
 
 /// A look at the threads of some processes. One that is ready to run may have woken at this very moment, for the
@@ -129,6 +133,9 @@ mod tests {
         let found = [7, 8].map(|pid| machine.proc().stat(pid).expect("a process"));
         let seen = Look::at(&machine.proc(), &found).threads();
         assert_eq!((seen.all as usize, seen.stopped), (THREADS_MAX / 2 + 1, 1));
+        let [many, few] = &found;
+        let seen = Look::at(&machine.proc(), &[few.clone(), many.clone()]).threads();
+        assert_eq!((seen.all as usize, seen.stopped), (THREADS_MAX, 1), "what the first leaves is the second's");
     }
 
     #[test]

@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 
 use super::{Answer, ConfigFile, Failure, Outcome};
 use crate::config::{self, Config, Overrides, Problem, Problems};
-use crate::engine::{AccuracyPlan, CheckPlan, Member, ProgressPlan};
+use crate::engine::{CheckPlan, Member, ProgressPlan};
 
 const SILENCE_ALONE: &str = "silence alone decides that the model server hangs; \
     where it counts the work that it has done, name that `counter`, \
     or a `golden` check that must go unanswered too";
 const ONE_ATTEMPT: &str = "its `window` is no longer than its `interval`: it never holds more than one attempt";
+const ALL_RIGHT: &str = "with a `window` and a `min_accuracy` of 1 a check that is down stays so \
+    until its last wrong answer is older than the window";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -126,10 +128,11 @@ fn advice(config: &Config) -> impl Iterator<Item = (&str, &'static str)> {
 fn advice_on(check: &CheckPlan) -> Option<&'static str> {
     // Nothing but the proxy's own sight of the traffic to go by.
     let alone = |rule: &ProgressPlan| rule.counter.is_none() && rule.cpu.is_none() && rule.golden.is_none();
-    let idle = |plan: AccuracyPlan| !plan.window.is_zero() && plan.window <= check.interval;
-    match (check.progress(), check.accuracy) {
+    let often = check.interval.min(check.fast_interval).min(check.down_interval);
+    match (check.progress(), check.accuracy.filter(|plan| !plan.window.is_zero())) {
         (Some(rule), _) if alone(rule) => Some(SILENCE_ALONE),
-        (_, Some(plan)) if idle(plan) => Some(ONE_ATTEMPT),
+        (_, Some(plan)) if plan.window <= often => Some(ONE_ATTEMPT),
+        (_, Some(plan)) if plan.min == 1.0 => Some(ALL_RIGHT),
         _ => None,
     }
 }

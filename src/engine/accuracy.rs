@@ -5,7 +5,8 @@
 //! far. An attempt without an answer (busy, silent, gone) adds nothing, other examples begin another tally, and the
 //! latest attempt counts always, however long ago the one before it was: where only idle servers are asked, a window
 //! may hold no other. One that is right less than half as often as wanted fails by itself: what was right before must
-//! not hide for long that the model behind the address has been swapped.
+//! not hide for long that the model behind the address has been swapped. One that is good enough by itself, with a bad
+//! window behind it, is neither success nor failure: it turns no check.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -25,13 +26,19 @@ pub(super) struct Accuracy {
     steps: VecDeque<(Time, Answers)>,
     /// The examples that were asked last, and what that was answered.
     latest: Option<(u64, Answers)>,
+    /// The last attempt was answered nothing, though the server was not busy.
+    is_silent: bool,
 }
 
 impl Accuracy {
     /// Takes an attempt: what it means together with those before it. Where it stands alone, what it says itself.
     pub(super) fn judge<'a>(&mut self, now: Time, plan: AccuracyPlan, outcome: &'a Outcome) -> Cow<'a, Outcome> {
         let alone = Cow::Borrowed(outcome);
-        let Some(Reading { answers: Some(latest), examples, .. }) = outcome.reading else { return alone };
+        let Some(Reading { answers: Some(latest), examples, .. }) = outcome.reading else {
+            self.is_silent |= matches!(outcome.verdict, Verdict::Fail(_));
+            return alone;
+        };
+        self.is_silent = false;
         let before = self.latest.replace((examples, latest));
         if before.is_some_and(|(before, _)| before != examples) {
             self.steps.clear();
@@ -44,12 +51,11 @@ impl Accuracy {
         if all == latest || latest.share() * 2.0 < plan.min {
             return alone;
         }
-        let met = plan.is_met(all);
-        let verdict = if met { Verdict::Pass } else { Verdict::Fail(Fault::Answer) };
         // One that fails by itself says by how much.
-        let expected = match outcome.verdict {
-            Verdict::Pass if !met => format!(", {}", plan.expectation()),
-            _ => String::new(),
+        let (verdict, expected) = match (plan.is_met(all), outcome.verdict) {
+            (true, _) => (Verdict::Pass, String::new()),
+            (false, Verdict::Pass) => (Verdict::Unknown, format!(", {}", plan.expectation())),
+            (false, _) => (Verdict::Fail(Fault::Answer), String::new()),
         };
         let window = plain(plan.window);
         let reason = format!("{all} right within {window}{expected}; the latest attempt: {}", outcome.reason);
@@ -70,9 +76,9 @@ impl Accuracy {
         self.steps.iter().fold(Answers::default(), |sum, (_, answers)| sum.plus(*answers))
     }
 
-    /// The share of right answers; none before the first.
+    /// The share of right answers; none before the first, and while the server answers nothing.
     pub(super) fn share(&self) -> Option<f64> {
-        let (_, latest) = self.latest?;
+        let (_, latest) = self.latest.filter(|_| !self.is_silent)?;
         Some(if self.steps.is_empty() { latest } else { self.sum() }.share())
     }
 }
@@ -100,6 +106,10 @@ mod tests {
         (judged.verdict == Verdict::Pass, judged.reason.clone())
     }
 
+    fn verdict(accuracy: &mut Accuracy, second: u64, outcome: &Outcome) -> Verdict {
+        accuracy.judge(Time::from_secs(second), PLAN, outcome).verdict
+    }
+
     #[test]
     fn one_bad_attempt_among_good_ones_is_within_the_window_s_share() {
         let mut accuracy = Accuracy::default();
@@ -112,9 +122,10 @@ mod tests {
         let (up, reason) = at(&mut accuracy, 120, &attempt(3, 5));
         assert!(!up);
         assert_eq!(reason, "11 of 15 right within 10m 40s; the latest attempt: 3 of 5 right, too few");
-        let (up, reason) = at(&mut accuracy, 180, &attempt(4, 5));
-        assert!(!up, "a good one does not outweigh them");
-        assert_eq!(reason, "15 of 20 right within 10m 40s, at least 80 % must be; the latest attempt: 4 of 5 right");
+        let judged = accuracy.judge(Time::from_secs(180), PLAN, &attempt(4, 5)).into_owned();
+        assert_eq!(judged.verdict, Verdict::Unknown, "a good one does not outweigh them, and is no failure");
+        let said = "15 of 20 right within 10m 40s, at least 80 % must be; the latest attempt: 4 of 5 right";
+        assert_eq!(judged.reason, said);
     }
 
     #[test]
@@ -164,12 +175,17 @@ mod tests {
     #[test]
     fn an_attempt_without_an_answer_says_nothing_of_the_model() {
         let mut accuracy = Accuracy::default();
-        at(&mut accuracy, 0, &attempt(4, 5));
+        at(&mut accuracy, 0, &attempt(5, 5));
+        at(&mut accuracy, 5, &attempt(3, 5));
         let silent = Outcome::fail(Fault::Timeout, "no answer", Duration::ZERO);
         assert_eq!(at(&mut accuracy, 10, &silent), (false, "no answer".to_owned()));
+        assert_eq!(accuracy.share(), None, "nothing is known of a silent server");
         let busy = Outcome::unknown("busy", Duration::ZERO);
         assert_eq!(*accuracy.judge(Time::from_secs(20), PLAN, &busy), busy);
-        assert_eq!(accuracy.share(), Some(0.8));
+        assert_eq!(accuracy.share(), None);
+        assert_eq!(verdict(&mut accuracy, 30, &attempt(4, 5)), Verdict::Pass);
+        assert_eq!(*accuracy.judge(Time::from_secs(40), PLAN, &busy), busy);
+        assert_eq!(accuracy.share(), Some(0.8), "a busy one is the same model");
     }
 
     #[test]

@@ -335,6 +335,12 @@ impl Check {
         self.evidence_at = Some(now);
     }
 
+    /// A result that turns nothing, and is worth showing.
+    pub(super) fn holds(&mut self, now: Time) {
+        self.evidence_at = self.evidence_at.map(|_| now);
+        self.remarkable = self.is_up();
+    }
+
     /// The engine itself did not run until now: evidence grows old from here.
     pub(super) fn outlived(&mut self, now: Time) {
         self.evidence_at = self.evidence_at.map(|_| now);

@@ -61,6 +61,9 @@ impl Engine {
             Some(accuracy) => {
                 let judged = check.accuracy.judge(self.now, accuracy, outcome);
                 check.take(self.now, &judged, doubted, plan);
+                if judged.verdict == Verdict::Unknown && outcome.verdict == Verdict::Pass {
+                    check.holds(self.now);
+                }
                 if outcome.verdict == Verdict::Pass {
                     self.golden_answered_well();
                 }
@@ -160,7 +163,7 @@ impl Engine {
         format!("connection refused by {}", gone.collect::<Vec<_>>().join(", "))
     }
 
-    fn instance_gone(&mut self) {
+    pub(super) fn instance_gone(&mut self) {
         let from = self.instance.phase();
         self.instance.gone(self.now, self.plan.startup.budget);
         let refused = self.refused();

@@ -22,14 +22,14 @@ pub(super) struct Processes {
     moved: Option<Time>,
     threads: Threads,
     /// When a thread was last seen to be ready to run.
-    kept: Option<Time>,
+    starved_at: Option<Time>,
 }
 
 impl Processes {
     pub(super) fn take(&mut self, now: Time, reading: Reading) {
         self.threads = reading.threads.unwrap_or_default();
         if self.threads.ready > 0 {
-            self.kept = Some(now);
+            self.starved_at = Some(now);
         }
         self.seen = reading.cpu.map(|_| now);
         let (Some(used), Some((before, last))) = (reading.cpu, self.base) else {
@@ -60,12 +60,12 @@ impl Processes {
     /// What speaks against a hang that began at `since`, once it has lasted for `stall_after`.
     pub(super) fn objection(&self, now: Time, since: Time, stall_after: Duration) -> Option<String> {
         let Some(seen) = self.seen else { return Some("the CPU time of its processes cannot be read".to_owned()) };
-        if seen < since {
+        if seen < since + stall_after {
             return Some("the CPU time of its processes is to be read once more".to_owned());
         }
-        let kept = self.kept.is_some_and(|kept| since <= kept && seen < kept + stall_after);
+        let is_starved = self.starved_at.is_some_and(|at| since <= at && seen < at + stall_after);
         let Threads { all, ready, .. } = self.threads;
-        (kept && now < since + stall_after + ABANDONED_WORK_MAX).then(|| match ready {
+        (is_starved && now < since + stall_after + ABANDONED_WORK_MAX).then(|| match ready {
             0 => "threads that were ready to run are to be looked at once more".to_owned(),
             1 => format!("1 of {all} threads runs or waits for a CPU"),
             ready => format!("{ready} of {all} threads run or wait for a CPU"),
@@ -74,7 +74,7 @@ impl Processes {
 
     /// When another look is wanted for what the last one saw.
     pub(super) fn wants_look(&self, since: Time, stall_after: Duration) -> Option<Time> {
-        self.kept.filter(|kept| since <= *kept).map(|kept| kept + stall_after)
+        self.starved_at.filter(|at| since <= *at).map(|at| at + stall_after)
     }
 
     /// For a person, what they do in a hang.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::check::Check;
 use super::graph::Graph;
 use super::instance::Presence;
-use super::plan::{BackendPlan, CheckPlan, Plan, Subject};
+use super::plan::{CheckPlan, Plan, Subject};
 use super::schedule::Schedule;
+use super::snapshot::InstancePhase;
 use super::{Engine, check_id};
 
 impl Engine {
@@ -18,13 +19,16 @@ impl Engine {
         }
         let old_plan = std::mem::replace(&mut self.plan, plan);
         let plan = Arc::clone(&self.plan);
-        let address = |plan: &Plan, subject| match subject {
-            Subject::Backend(id) => plan.backends.get(id.index()).map(|backend| backend.address.clone()),
-            _ => None,
-        };
-        let same = |a: &CheckPlan, b: &CheckPlan| {
-            let same_address = address(&old_plan, a.subject) == address(&plan, b.subject);
-            a.name == b.name && a.kind == b.kind && a.target == b.target && same_address
+        // Where each address was before.
+        let places: Vec<Option<usize>> = plan
+            .backends
+            .iter()
+            .map(|new| old_plan.backends.iter().position(|old| old.address == new.address))
+            .collect();
+        let same = |a: &CheckPlan, b: &CheckPlan| a.name == b.name && a.kind == b.kind && a.target == b.target;
+        let same_server = |old: Subject, new: Subject| match (old, new) {
+            (Subject::Backend(old), Subject::Backend(new)) => places.get(new.index()) == Some(&Some(old.index())),
+            _ => true,
         };
         let mut old: HashMap<&str, (usize, Check)> = old_plan
             .checks
@@ -36,25 +40,29 @@ impl Engine {
             .checks
             .iter()
             .map(|check| match old.remove(check.name.as_str()) {
-                Some((index, life)) if same(&old_plan.checks[index], check) => life,
+                Some((index, mut life)) if same(&old_plan.checks[index], check) => {
+                    if !same_server(old_plan.checks[index].subject, check.subject) {
+                        life.forget();
+                    }
+                    life
+                }
                 _ => Check::new(self.now),
             })
             .collect();
-        self.presence = plan
-            .backends
-            .iter()
-            .map(|new| {
-                let known = old_plan.backends.iter().position(|old| old.address == new.address);
-                known.map_or(Presence::Unseen, |index| self.presence[index])
-            })
-            .collect();
-        let place = |new: &BackendPlan| old_plan.backends.iter().position(|old| old.address == new.address);
-        self.passive = self.passive.renumbered(self.now, plan.backends.iter().map(place));
+        self.presence = places.iter().map(|place| place.map_or(Presence::Unseen, |old| self.presence[old])).collect();
+        self.passive = self.passive.renumbered(self.now, places.iter().copied());
         self.restart_bookkeeping(&old_plan);
-        let stays = |new: &BackendPlan| old_plan.backends.iter().any(|old| old.address == new.address);
-        if !old_plan.backends.is_empty() && !plan.backends.iter().any(stays) {
+        if !places.is_empty() && !old_plan.backends.is_empty() && places.iter().all(Option::is_none) {
             self.new_instance("it is at another address", None);
+        } else if self.is_away() {
+            self.instance_gone();
         }
+    }
+
+    /// Whether it has gone, for whoever did not see it go: only the others stood, and have left the configuration.
+    fn is_away(&self) -> bool {
+        let known = self.instance.phase() != InstancePhase::Gone;
+        known && self.presence.contains(&Presence::Gone) && !self.presence.contains(&Presence::Seen)
     }
 
     /// Rebuilds what is derived from plan and checks; the startup latches carry over by name.

@@ -33,6 +33,8 @@ pub struct Counters {
     pub(super) connections: AtomicUsize,
     /// Requests that nobody waits for and that the model server may still be at, as the engine knows it.
     left_over: AtomicU64,
+    /// Requests that began before are not judged by.
+    judged_since_ns: AtomicU64,
     clock: Clock,
 }
 
@@ -74,6 +76,7 @@ impl Counters {
             workers: (0..workers).map(|_| WorkerCounters::new()).collect(),
             connections: AtomicUsize::new(0),
             left_over: AtomicU64::new(0),
+            judged_since_ns: AtomicU64::new(0),
             clock,
         }
     }
@@ -144,6 +147,12 @@ impl Counters {
         self.left_over.store(count, Relaxed);
     }
 
+    /// An upstream address has left the configuration: what is in flight may wait for a server that is judged no more,
+    /// and its silence says nothing of those that stay.
+    pub fn upstream_left(&self) {
+        self.judged_since_ns.store(self.clock.now().as_nanos(), Relaxed);
+    }
+
     /// Requests that one that begins now shares the model server with, itself among them if it is counted already.
     pub(super) fn shared_by(&self) -> u32 {
         u32::try_from(self.in_flight() + self.left_over.load(Relaxed)).unwrap_or(u32::MAX)
@@ -157,16 +166,17 @@ impl Counters {
 
     /// What the engine judges by, now.
     pub fn traffic(&self) -> Traffic {
-        let now = self.clock.now();
+        let (now, since) = (self.clock.now(), Time::from_nanos(self.judged_since_ns.load(Relaxed)));
         let mut all = Traffic::default();
         let earlier = |a: Option<Time>, b: Option<Time>| a.into_iter().chain(b).min();
         for worker in &self.workers {
-            let overview = worker.flights.overview(now);
+            let overview = worker.flights.overview(now, since);
             worker.flights.add_abandoned(&mut all);
             all.pace = all.pace.max(worker.pace.largest(now));
             all.patience = all.patience.max(overview.patience);
-            all.queue_since = earlier(all.queue_since, worker.line.overview(now).oldest_begun);
-            all.in_flight += worker.in_flight.load(Relaxed).saturating_sub(worker.flights.tunnels());
+            all.queue_since = earlier(all.queue_since, worker.line.overview(now, Time::ZERO).oldest_begun);
+            let aside = worker.flights.tunnels() + overview.earlier;
+            all.in_flight += worker.in_flight.load(Relaxed).saturating_sub(aside);
             all.oldest_begun = earlier(all.oldest_begun, overview.oldest_begun);
             all.quietest_since = earlier(all.quietest_since, overview.quietest_since);
             all.work_begun = earlier(all.work_begun, overview.work_begun);

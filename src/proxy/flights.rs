@@ -78,6 +78,8 @@ pub(super) struct Overview {
     pub(super) work_begun: Option<Time>,
     /// When the model server last sent something that was work.
     pub(super) work_byte: Option<Time>,
+    /// Requests that began before the time from which they are looked at.
+    pub(super) earlier: u64,
 }
 
 impl Flights {
@@ -223,11 +225,16 @@ impl Flights {
         to.lent_until = to.lent_until.max(lent);
     }
 
-    pub(super) fn overview(&self, now: Time) -> Overview {
+    /// Of the requests that began at `since` or later.
+    pub(super) fn overview(&self, now: Time, since: Time) -> Overview {
         let work_byte = Some(self.work_byte_ns.load(Relaxed)).filter(|at| *at > 0).map(Time::from_nanos);
         let mut all = Overview { work_byte, ..Overview::default() };
         for place in self.taken() {
             let Some(flight) = place.in_flight() else { continue };
+            if flight.begun < since {
+                all.earlier += 1;
+                continue;
+            }
             all.work_byte = all.work_byte.max(place.long_work(now));
             if !place.asks.load(Relaxed) {
                 all.work_begun = Some(all.work_begun.map_or(flight.begun, |oldest| oldest.min(flight.begun)));
@@ -300,13 +307,23 @@ mod tests {
         let first = flights.begin(Time::from_secs(10), Duration::ZERO);
         let second = flights.begin(Time::from_secs(20), Duration::ZERO);
         flights.moved(first, Time::from_secs(30));
-        let overview = flights.overview(Time::from_secs(40));
+        let overview = flights.overview(Time::from_secs(40), Time::ZERO);
         assert_eq!(overview.oldest_begun, Some(Time::from_secs(10)));
         assert_eq!(overview.quietest_since, Some(Time::from_secs(20)));
         flights.end(first, Time::from_secs(40));
-        assert_eq!(flights.overview(Time::from_secs(40)).oldest_begun, Some(Time::from_secs(20)));
+        assert_eq!(flights.overview(Time::from_secs(40), Time::ZERO).oldest_begun, Some(Time::from_secs(20)));
         flights.end(second, Time::from_secs(40));
-        assert_eq!(flights.overview(Time::from_secs(40)).oldest_begun, None);
+        assert_eq!(flights.overview(Time::from_secs(40), Time::ZERO).oldest_begun, None);
+    }
+
+    #[test]
+    fn what_began_before_the_time_from_which_it_is_judged_is_only_counted() {
+        let flights = Flights::new(PLACES);
+        flights.begin(Time::from_secs(10), Duration::from_secs(600));
+        flights.begin(Time::from_secs(20), Duration::ZERO);
+        let overview = flights.overview(Time::from_secs(40), Time::from_secs(15));
+        assert_eq!((overview.earlier, overview.oldest_begun), (1, Some(Time::from_secs(20))));
+        assert_eq!((overview.patience, overview.work_begun), (Duration::ZERO, Some(Time::from_secs(20))));
     }
 
     #[test]
@@ -329,7 +346,7 @@ mod tests {
         let flights = Flights::new(PLACES);
         let at = |ms: u64| Time::from_secs(10) + Duration::from_millis(ms);
         let seen = |ms| {
-            let all = flights.overview(at(ms));
+            let all = flights.overview(at(ms), Time::ZERO);
             (all.work_begun, all.work_byte)
         };
         let question = flights.begin(at(0), Duration::ZERO);
@@ -361,6 +378,6 @@ mod tests {
         let second = flights.begin(Time::from_secs(2), Duration::ZERO);
         flights.asks(second);
         flights.moved(second, Time::from_secs(3));
-        assert_eq!(flights.overview(Time::from_secs(3)).work_byte, Some(Time::from_secs(3)));
+        assert_eq!(flights.overview(Time::from_secs(3), Time::ZERO).work_byte, Some(Time::from_secs(3)));
     }
 }

@@ -117,6 +117,10 @@ impl World for Sidecar {
         self.metrics.merge_with(self.collectors.upstream_scraper());
         self.drain_max.set(new.config.engine.drain.max);
         self.certificates.adopt(new.config.tls.as_ref(), new.identity);
+        let leaves = |address: &String| !new.config.engine.backends.iter().any(|stays| stays.address == *address);
+        if self.config.engine.backends.iter().any(|old| leaves(&old.address)) {
+            self.counters.upstream_left();
+        }
         self.backends = new.backends;
         // What waits for a restart stays as it runs, so that a later reload still finds it different.
         let (listen, running) = (self.config.listen.clone(), self.config.clone());

@@ -152,7 +152,9 @@ fn lint_advises_a_counter_where_silence_alone_decides() {
 #[test]
 fn lint_advises_a_window_that_holds_more_than_one_attempt() {
     let lint = |window: &str| {
-        let golden = format!("golden = {{ cases = \"golden.json\", window = \"{window}\" }}\ninterval = \"1m\"");
+        let golden = format!(
+            "golden = {{ cases = \"golden.json\", min_accuracy = 0.8, window = \"{window}\" }}\ninterval = \"1m\""
+        );
         let text = format!("[upstream]\naddress = \"127.0.0.1:1\"\n[checks.answers]\n{golden}\ntimeout = \"5s\"\n");
         let (code, out, err) = says(&["lint", "-c", &file(&text).file]);
         assert_eq!(code, Some(0), "{out}{err}");

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::sidecar::{Sidecar, signal};
 use super::until::until;
@@ -114,11 +115,15 @@ fn fastapi_under_uvicorn_is_fronted_streamed_and_merged() {
 
 /// Flask under gunicorn with one sync worker, behind a sidecar that condemns three seconds of silence.
 fn flask() -> (Server, Sidecar) {
+    flask_behind(
+        "preset = \"generic\"\n[health]\nrequire = [\"alive\", \"progress\"]\n\
+         [checks.progress]\nprogress = { stall_after = \"3s\" }\n",
+    )
+}
+
+fn flask_behind(config: &str) -> (Server, Sidecar) {
     let address = free_address();
-    let sidecar = Sidecar::start(&format!(
-        "[upstream]\naddress = \"{address}\"\npreset = \"generic\"\n[health]\nrequire = [\"alive\", \"progress\"]\n\
-         [checks.progress]\nprogress = {{ stall_after = \"3s\" }}\n"
-    ));
+    let sidecar = Sidecar::start(&format!("[upstream]\naddress = \"{address}\"\n{config}"));
     let mut gunicorn = program("gunicorn");
     gunicorn.args(["--workers", "1", "--bind", &address.to_string(), "--no-control-socket", "flask_app:app"]);
     gunicorn.current_dir(sources().join("real/apps")).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -135,20 +140,39 @@ fn failures(sidecar: &Sidecar, gate: &str) -> usize {
     sidecar.log_lines().into_iter().filter(turned).count()
 }
 
-#[test]
-fn a_saturated_gunicorn_worker_is_neither_dead_nor_out_of_rotation() {
-    let (_server, sidecar) = flask();
-    let traffic = sidecar.traffic();
-    // Each of them waits behind fifteen others, longer than a probe of the server itself would.
-    let client = move || {
-        let ask = || wire::ask(traffic, "POST", "/predict?ms=100", "", "").unwrap().status;
-        [ask(), ask()]
+/// What a probe of the kubelet's takes: a second for the whole answer.
+fn probes(address: SocketAddr, path: &str) -> bool {
+    let answer = || -> std::io::Result<u16> {
+        let mut line = Line::open(address)?;
+        line.patience(Duration::from_secs(1))?;
+        line.send(&format!("GET {path} HTTP/1.1\r\nHost: kubelet\r\n\r\n"))?;
+        Ok(line.reply(false)?.status)
     };
-    let clients: Vec<_> = (0..16).map(|_| std::thread::spawn(client)).collect();
-    for client in clients {
-        assert_eq!(client.join().unwrap(), [200, 200]);
+    answer().is_ok_and(|status| status == 200)
+}
+
+#[test]
+fn a_saturated_gunicorn_worker_is_neither_dead_nor_out_of_rotation_and_a_kubelet_at_it_would_kill_it() {
+    let (server, sidecar) =
+        flask_behind("preset = \"flask\"\n[checks.progress]\nprogress = { stall_after = \"3s\" }\n");
+    let traffic = sidecar.traffic();
+    // Each waits behind twenty-three others, more than twice as long as a probe of the server itself would.
+    let client = move || [0; 6].map(|_| wire::ask(traffic, "POST", "/predict?ms=100", "", "").unwrap().status);
+    let clients: Vec<_> = (0..24).map(|_| std::thread::spawn(client)).collect();
+    let (mut naive_row, mut naive_rows) = (0, 0);
+    let mut looks = 0;
+    while !clients.iter().all(std::thread::JoinHandle::is_finished) {
+        naive_row = if probes(server.address, "/health") { 0 } else { naive_row + 1 };
+        naive_rows += usize::from(naive_row == 3);
+        for path in ["/health", "/ready", "/self"] {
+            assert_eq!(sidecar.probe(path).status, 200, "{path}: {}", sidecar.report());
+        }
+        looks += 1;
     }
-    assert_eq!((sidecar.probe("/health").status, sidecar.probe("/ready").status), (200, 200));
+    for client in clients {
+        assert_eq!(client.join().unwrap(), [200; 6]);
+    }
+    assert!(0 < naive_rows, "three probes of the server itself in a row would have failed, of {looks}");
     assert_eq!((failures(&sidecar, "health"), failures(&sidecar, "ready")), (0, 0), "{}", sidecar.log_text());
 }
 

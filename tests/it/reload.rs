@@ -116,3 +116,30 @@ fn a_hangup_reloads() {
     sidecar.signal("HUP");
     until("the new check is there", || has_check(&sidecar, "space").then_some(()));
 }
+
+#[test]
+fn a_model_server_at_another_address_is_not_judged_by_what_waits_for_the_last_one() {
+    // Accepts, and says nothing for ever.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = "metrics = false\n[health]\nrequire = [\"progress\"]\n[checks.progress]\nprogress = { stall_after = \"5s\" }\n\
+                [checks.beat]\ntcp = \"upstream\"\ninterval = \"1s\"\ntimeout = \"900ms\"\n";
+    let upstream = format!("[upstream]\naddress = \"{}\"\n{more}", silent.local_addr().unwrap());
+    let mut map = ConfigMap::new(&upstream);
+    let sidecar = Sidecar::start_on(&map.file(), |command| command);
+    sidecar.until("/ready", 200);
+    let mut client = Line::open(sidecar.traffic()).unwrap();
+    client.send("POST /predict HTTP/1.1\r\nHost: model\r\nContent-Length: 1\r\n\r\nx").unwrap();
+    until("it waits", || sidecar.probe("/metrics").body.contains("probegate_in_flight 1\n").then_some(()));
+
+    let model = Model::start();
+    map.swap(&config(&model, more));
+    wire::ask(sidecar.admin(), "POST", "/reload", "", "").unwrap();
+    until("another model server stands", || (sidecar.report()["instance"]["number"] == 2).then_some(()));
+    sidecar.until("/ready", 200);
+    until("more than `stall_after` has passed", || (sidecar.check("beat")["passes"].as_u64() >= Some(8)).then_some(()));
+    assert!(sidecar.probe("/metrics").body.contains("probegate_in_flight 1\n"), "its client waits on");
+    assert_eq!(sidecar.probe("/health").status, 200, "{}", sidecar.report());
+    let why = sidecar.check("progress")["last"]["reason"].clone();
+    assert_eq!(why, "nothing is pending: silence says nothing");
+    assert_eq!(wire::get(sidecar.traffic(), "/health").status, 200);
+}

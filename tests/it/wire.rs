@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::until::DEADLINE;
 
@@ -32,6 +33,11 @@ impl Line {
         let stream = TcpStream::connect(to)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         Ok(Self(BufReader::new(stream)))
+    }
+
+    /// For so long it waits for each part of an answer.
+    pub(crate) fn patience(&self, span: Duration) -> io::Result<()> {
+        self.0.get_ref().set_read_timeout(Some(span))
     }
 
     pub(crate) fn send(&mut self, bytes: &str) -> io::Result<()> {

@@ -58,17 +58,32 @@ async fn a_busy_server_has_said_nothing_and_a_failing_one_is_wrong() {
     assert_eq!((outcome.verdict, accuracy(&outcome)), (Verdict::Fail(Fault::Answer), Some(0.0)));
 }
 
-#[tokio::test]
-async fn what_was_answered_before_it_said_that_it_is_busy_counts() {
+/// `x-4` is answered so; `x-5` not at all.
+async fn half(
+    label: &'static str,
+    min_accuracy: f64,
+    rest: impl Fn() -> u16 + Clone + Send + Sync + 'static,
+) -> Outcome {
     let cases =
-        Cases::new(&CASES.replace(r#""x-5","request":{"path":"/predict""#, r#""x-5","request":{"path":"/busy""#));
-    let address = peer::http(|asked| match asked.uri().path() {
-        "/busy" => respond(503, ""),
-        _ => respond(200, r#"{"label":"odd"}"#),
+        Cases::new(&CASES.replace(r#""x-5","request":{"path":"/predict""#, r#""x-5","request":{"path":"/rest""#));
+    let address = peer::http(move |asked| match asked.uri().path() {
+        "/rest" => respond(rest(), ""),
+        _ => respond(200, format!(r#"{{"label":"{label}"}}"#)),
     });
-    let outcome = cases.ask(&address.await, 0.5).await;
+    cases.ask(&address.await, min_accuracy).await
+}
+
+#[tokio::test]
+async fn a_busy_server_has_said_enough_only_where_its_other_answers_would_change_nothing() {
+    let busy = || 503;
+    let outcome = half("odd", 0.8, busy).await;
     assert_eq!(outcome.verdict, Verdict::Fail(Fault::Answer));
-    assert!(outcome.reason.starts_with("0 of 1 right, 1 without an answer, at least 50 %"), "{}", outcome.reason);
+    assert!(outcome.reason.starts_with("0 of 1 right, 1 without an answer, at least 80 %"), "{}", outcome.reason);
+    let outcome = half("odd", 0.5, busy).await;
+    assert_eq!((outcome.verdict, accuracy(&outcome)), (Verdict::Unknown, None), "the other might be right");
+    let outcome = half("even", 0.8, busy).await;
+    assert_eq!((outcome.verdict, accuracy(&outcome)), (Verdict::Unknown, None), "and here it might be wrong");
+    assert_eq!(half("even", 0.5, busy).await.verdict, Verdict::Pass);
 }
 
 #[tokio::test]

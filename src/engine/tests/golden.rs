@@ -246,3 +246,24 @@ fn an_accuracy_that_nobody_has_asked_for_lately_is_not_told() {
     assert_eq!(world.state("answers"), CheckState::Stale);
     assert_eq!(world.engine.snapshot().check_named("answers").unwrap().accuracy, None);
 }
+
+#[test]
+fn one_bad_attempt_turns_nothing_however_young_the_window_and_it_is_shown() {
+    let hiccup = Time::from_secs(30)..Time::from_secs(35);
+    let mut world = graded(move |now| if hiccup.contains(&now) { 0 } else { 10 });
+    world.run_secs(90);
+    let answers = world.engine.snapshot().check_named("answers").unwrap().clone();
+    assert!(answers.accuracy.is_some_and(|accuracy| 0.8 < accuracy && accuracy < 1.0), "{:?}", answers.accuracy);
+    assert!(!world.transitions.iter().any(|told| told.to == "down"), "{:?}", world.transitions);
+}
+
+#[test]
+fn a_bad_window_behind_good_attempts_neither_fails_nor_grows_stale() {
+    let mut world = graded(|now| if now < Time::from_secs(12) || Time::from_secs(33) < now { 10 } else { 4 });
+    world.run_secs(29);
+    let failures = |world: &mut World| world.engine.snapshot().check_named("answers").unwrap().failures;
+    assert!(failures(&mut world) >= 2, "bad attempts count while the window is bad");
+    world.run_secs(170);
+    let answers = world.engine.snapshot().check_named("answers").unwrap().clone();
+    assert!(matches!(answers.state, CheckState::Up | CheckState::Down), "{}", answers.reason);
+}

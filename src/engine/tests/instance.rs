@@ -208,3 +208,25 @@ fn dependencies_keep_their_state_when_the_model_server_is_new() {
     let redis: Vec<_> = world.transitions.iter().filter(|t| t.what == Changed::Check("redis".to_owned())).collect();
     assert_eq!(redis.len(), 1, "{redis:?}");
 }
+
+#[test]
+fn a_reload_that_leaves_only_an_address_that_has_gone_awaits_a_new_server_there() {
+    let mut plan = typical();
+    let other = CheckPlan { subject: Subject::Backend(BackendId(1)), ..check("other") };
+    plan.checks.push(other);
+    plan.backends.push(BackendPlan { address: "127.0.0.1:8001".to_owned(), check: CheckId(2) });
+    plan.health.require = one(0);
+    let mut world = World::new(plan);
+    world.script("model", away_between(20, 60));
+    world.run_secs(30);
+    assert_eq!(world.engine.snapshot().instance.phase, InstancePhase::Started);
+    let mut plan = typical();
+    plan.health.require = one(0);
+    world.scripts.truncate(2);
+    world.input(Input::Reload { plan: Arc::new(plan) });
+    assert_eq!(world.engine.snapshot().instance.phase, InstancePhase::Gone);
+    world.run_secs(20);
+    assert_eq!(world.status(Gate::Health), Status::Pass, "it has its budget to come back");
+    world.run_secs(30);
+    assert_eq!((world.engine.snapshot().instance.number, world.statuses()), (2, [Status::Pass; 3]));
+}

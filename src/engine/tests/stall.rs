@@ -266,6 +266,26 @@ fn a_busy_cpu_contradicts_and_a_quiet_one_agrees() {
     }
 }
 
+#[test]
+fn processes_that_begin_to_work_after_the_first_look_contradict() {
+    let mut plan = server(ProgressPlan { cpu: Some("python".to_owned()), ..bare() });
+    let slow = secs(300);
+    plan.checks[1] = CheckPlan { interval: slow, fast_interval: slow, max_age: slow * 3, ..plan.checks[1].clone() };
+    let mut scene = Scene::new(plan);
+    let begun = scene.world.now + secs(5);
+    scene.world.script(
+        "progress",
+        Box::new(move |now| {
+            let cpu = Some(if begun < now { now.since(begun) } else { Duration::ZERO });
+            Outcome::pass(ms(5)).reading(Reading { cpu, ..Reading::default() })
+        }),
+    );
+    scene.run(2.0);
+    scene.begin();
+    scene.run(120.0);
+    assert_eq!(scene.condemned_at(), None);
+}
+
 /// What the threads of an idle server are at, once a reading.
 fn with_threads(threads: impl Fn(Time) -> Threads + 'static) -> Scene {
     let mut scene = Scene::new(server(ProgressPlan { cpu: Some("python".to_owned()), ..bare() }));

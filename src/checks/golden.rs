@@ -29,6 +29,12 @@ struct Tally {
     wrong: Option<String>,
 }
 
+impl Tally {
+    fn reading(&self, cases: &Cases) -> Reading {
+        Reading { answers: Some(self.answers), examples: cases.fingerprint, ..Reading::default() }
+    }
+}
+
 /// Why an attempt ended before its cases did.
 enum Broken {
     Busy(StatusCode),
@@ -45,23 +51,29 @@ pub(super) async fn attempt(spec: &GoldenCheck, scene: &Scene) -> Outcome {
     let mut tally = Tally::default();
     let within = scene.timeout.saturating_sub(scene.elapsed()) * 9 / 10;
     let ended = tokio::time::timeout(within, ask_all(spec, &cases.all, scene, &mut tally)).await;
+    let (answers, left) = (tally.answers, cases.all.len() - tally.answers.asked as usize);
+    let is_open = answers.asked == 0 || !is_decided(spec, answers, left);
+    let late = humantime::format_duration(Duration::from_millis(within.as_millis() as u64));
     match ended {
         Ok(Err(Broken::Failed(failure))) => scene.failed(failure),
-        Ok(Err(Broken::Busy(status))) if !is_decided(spec, tally.answers, cases.all.len()) => {
+        Ok(Err(Broken::Busy(status))) if is_open => {
             Outcome::unknown(format!("the model server is busy ({})", status.as_u16()), scene.elapsed())
         }
-        Err(_elapsed) if tally.answers.asked == 0 => {
-            let within = humantime::format_duration(Duration::from_millis(within.as_millis() as u64));
-            scene.fail(Fault::Timeout, format!("no answer to a golden request within {within}"))
+        Err(_elapsed) if answers.asked == 0 => {
+            scene.fail(Fault::Timeout, format!("no answer to a golden request within {late}"))
         }
-        Ok(Ok(()) | Err(Broken::Busy(_))) | Err(_) => judge(spec, &tally, &cases, scene),
+        Err(_elapsed) if is_open && !spec.accuracy.is_met(answers) => {
+            let reason = format!("{answers} right, {left} without an answer within {late}");
+            scene.fail(Fault::Timeout, reason).reading(tally.reading(&cases))
+        }
+        Ok(Ok(()) | Err(Broken::Busy(_))) | Err(_) => judge(spec, &tally, left, scene).reading(tally.reading(&cases)),
     }
 }
 
-/// Whether the answers to the other cases would make no difference.
-fn is_decided(spec: &GoldenCheck, Answers { right, asked }: Answers, all: usize) -> bool {
-    let all = u32::try_from(all).unwrap_or(u32::MAX);
-    let [least, most] = [right, right + (all - asked)].map(|right| Answers { right, asked: all });
+/// Whether the answers to those that are left would make no difference.
+fn is_decided(spec: &GoldenCheck, Answers { right, asked }: Answers, left: usize) -> bool {
+    let left = u32::try_from(left).unwrap_or(u32::MAX);
+    let [least, most] = [right, right + left].map(|right| Answers { right, asked: asked + left });
     spec.accuracy.is_met(least) || !spec.accuracy.is_met(most)
 }
 
@@ -102,19 +114,15 @@ async fn ask(spec: &GoldenCheck, case: &Case, scene: &Scene) -> Result<Response<
     fetch_watched(&target, request, CHECK_BODY_BYTES_MAX, &|what| scene.waiting_for(what)).await
 }
 
-/// Of at least one case that was answered.
-fn judge(spec: &GoldenCheck, tally: &Tally, cases: &Cases, scene: &Scene) -> Outcome {
-    let reading = Reading { answers: Some(tally.answers), examples: cases.fingerprint, ..Reading::default() };
-    let unasked = match cases.all.len() - tally.answers.asked as usize {
-        0 => String::new(),
-        unasked => format!(", {unasked} without an answer"),
-    };
-    let said = format!("{} right{unasked}", tally.answers);
+/// Of at least one case that was answered, with so many left.
+fn judge(spec: &GoldenCheck, tally: &Tally, left: usize, scene: &Scene) -> Outcome {
+    let unanswered = if left == 0 { String::new() } else { format!(", {left} without an answer") };
+    let said = format!("{} right{unanswered}", tally.answers);
     if spec.accuracy.is_met(tally.answers) {
-        return scene.pass().remark(said).reading(reading);
+        return scene.pass().remark(said);
     }
     let wrong = tally.wrong.as_deref().unwrap_or_default();
-    scene.fail(Fault::Answer, format!("{said}, {}; {wrong}", spec.accuracy.expectation())).reading(reading)
+    scene.fail(Fault::Answer, format!("{said}, {}; {wrong}", spec.accuracy.expectation()))
 }
 
 #[cfg(test)]

@@ -39,6 +39,10 @@ impl Accuracy {
             return alone;
         };
         self.is_silent = false;
+        // Too few answers came in time to say anything of the model.
+        if outcome.verdict == Verdict::Fail(Fault::Timeout) {
+            return alone;
+        }
         let before = self.latest.replace((examples, latest));
         if before.is_some_and(|(before, _)| before != examples) {
             self.steps.clear();

@@ -231,13 +231,14 @@ impl Check {
     }
 
     /// Notes how an attempt that sends a request of ours ended, for whoever judges silence by it.
-    pub(super) fn note_answer(&mut self, started: Time, now: Time, verdict: Verdict) {
-        match verdict {
-            Verdict::Fail(Fault::Timeout) => {
+    pub(super) fn note_answer(&mut self, started: Time, now: Time, outcome: &Outcome) {
+        let has_answered = outcome.reading.is_some_and(|reading| reading.answers.is_some());
+        match outcome.verdict {
+            Verdict::Fail(Fault::Timeout) if !has_answered => {
                 self.golden.unanswered_since.get_or_insert(started);
                 self.golden.burnt_at = Some(now);
             }
-            Verdict::Pass | Verdict::Fail(Fault::Answer) => {
+            Verdict::Pass | Verdict::Fail(Fault::Answer | Fault::Timeout) => {
                 let asked_at = self.golden.asked_at;
                 self.golden = super::stall::Golden { answered_at: Some(now), asked_at, ..Default::default() };
             }

@@ -34,7 +34,7 @@ impl Engine {
         let plan = &plan.checks[id.index()];
         let check = &mut self.checks[id.index()];
         let Some(started) = check.end(attempt) else { return };
-        check.note_answer(started, self.now, outcome.verdict);
+        check.note_answer(started, self.now, outcome);
         let remote = plan.subject == Subject::Remote;
         if remote {
             let failing = Some(doubt::is_network_failure(outcome.verdict));

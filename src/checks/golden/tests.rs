@@ -86,6 +86,34 @@ async fn a_busy_server_has_said_enough_only_where_its_other_answers_would_change
     assert_eq!(half("even", 0.5, busy).await.verdict, Verdict::Pass);
 }
 
+/// Answers the first request so, and no other.
+async fn one_answer(label: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let (first, _) = listener.accept().await.unwrap();
+        peer::serve(first, move |_| respond(200, format!(r#"{{"label":"{label}"}}"#))).await;
+        let _held = listener.accept().await;
+        std::future::pending::<()>().await;
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_late_server_is_judged_by_what_it_got_right_and_not_by_what_it_got_wrong_alone() {
+    let late = async |label, min_accuracy, verdict| {
+        let outcome = Cases::new(CASES).ask(&one_answer(label).await, min_accuracy).await;
+        assert_eq!(outcome.verdict, verdict, "{label} {min_accuracy}: {}", outcome.reason);
+        assert!(outcome.reason.contains(" of 1 right, 1 without an answer"), "{}", outcome.reason);
+        assert!(outcome.reading.is_some_and(|reading| reading.answers.is_some()), "it is not silent");
+    };
+    tokio::join!(
+        late("even", 0.8, Verdict::Pass),
+        late("odd", 0.5, Verdict::Fail(Fault::Timeout)),
+        late("odd", 0.8, Verdict::Fail(Fault::Answer)),
+    );
+}
+
 #[tokio::test]
 async fn other_cases_have_another_fingerprint() {
     let address = peer::http(|_| respond(200, r#"{"label":"even"}"#)).await;

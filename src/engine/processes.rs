@@ -60,7 +60,7 @@ impl Processes {
     /// What speaks against a hang that began at `since`, once it has lasted for `stall_after`.
     pub(super) fn objection(&self, now: Time, since: Time, stall_after: Duration) -> Option<String> {
         let Some(seen) = self.seen else { return Some("the CPU time of its processes cannot be read".to_owned()) };
-        if seen < since + stall_after {
+        if seen < last_look(since, stall_after) {
             return Some("the CPU time of its processes is to be read once more".to_owned());
         }
         let is_starved = self.starved_at.is_some_and(|at| since <= at && seen < at + stall_after);
@@ -72,9 +72,10 @@ impl Processes {
         })
     }
 
-    /// When another look is wanted for what the last one saw.
-    pub(super) fn wants_look(&self, since: Time, stall_after: Duration) -> Option<Time> {
-        self.starved_at.filter(|at| since <= *at).map(|at| at + stall_after)
+    /// When further looks are wanted in such a silence.
+    pub(super) fn wanted_looks(&self, since: Time, stall_after: Duration) -> impl Iterator<Item = Time> + use<> {
+        let after_starving = self.starved_at.filter(|at| since <= *at).map(|at| at + stall_after);
+        std::iter::once(last_look(since, stall_after)).chain(after_starving)
     }
 
     /// For a person, what they do in a hang.
@@ -90,6 +91,11 @@ impl Processes {
         };
         format!("its processes use no CPU ({threads})")
     }
+}
+
+/// The look that a verdict needs: so soon before it that one which waits for a silent page as well ends in time.
+fn last_look(since: Time, stall_after: Duration) -> Time {
+    since + stall_after.saturating_sub(CPU_SPAN)
 }
 
 #[cfg(test)]

@@ -227,11 +227,11 @@ impl Stall {
             );
         }
         let quietest = traffic.quietest_since.map_or(Duration::ZERO, |since| now.since(since));
-        let heard = traffic.last_byte.max(traffic.oldest_begun);
+        let unheard = traffic.last_byte.max(traffic.oldest_begun).map_or(Duration::ZERO, |heard| now.since(heard));
         if let Some(witness) = self.witness(moved, golden)
-            && heard.is_some_and(|heard| stall_after <= now.since(heard))
+            && stall_after <= unheard
         {
-            let reason = format!("silent for {} with work pending, but {witness}", span(quietest));
+            let reason = format!("silent for {} with work pending, but {witness}", span(unheard));
             return judged(Class::Withheld, reason);
         }
         if stall_after <= quietest && now.since(moved) < stall_after {
@@ -305,7 +305,7 @@ impl Stall {
         }
         let lag = plan.counter.as_ref().map_or(Duration::ZERO, |counter| counter.lag);
         let wanted = [since + STALL_LOOK, since + STALL_LOOK + lag, since + stall_after + lag];
-        let processes = self.processes.wants_look(since, stall_after);
+        let processes = plan.cpu.iter().flat_map(|_| self.processes.wanted_looks(since, stall_after));
         wanted.into_iter().chain(processes).any(|at| at <= now && self.looked.is_none_or(|looked| looked < at))
     }
 

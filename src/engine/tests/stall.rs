@@ -286,6 +286,20 @@ fn processes_that_begin_to_work_after_the_first_look_contradict() {
     assert_eq!(scene.condemned_at(), None);
 }
 
+#[test]
+fn a_page_that_hangs_with_the_server_delays_no_verdict_by_its_processes() {
+    let mut scene = Scene::new(server(ProgressPlan { cpu: Some("python".to_owned()), ..counted() }));
+    let read = |value| Reading { value, cpu: Some(secs(9)), ..Reading::default() };
+    scene.world.script("progress", Box::new(move |_| Outcome::pass(ms(5)).reading(read(Some(1.0)))));
+    scene.run(6.0);
+    scene.begin();
+    let since = scene.world.now;
+    let hung = move |_| Outcome::fail(Fault::Timeout, "the metrics page is silent", ms(900)).reading(read(None));
+    scene.world.script("progress", Box::new(hung));
+    scene.run(30.0);
+    scene.assert_found_after(since);
+}
+
 /// What the threads of an idle server are at, once a reading.
 fn with_threads(threads: impl Fn(Time) -> Threads + 'static) -> Scene {
     let mut scene = Scene::new(server(ProgressPlan { cpu: Some("python".to_owned()), ..bare() }));

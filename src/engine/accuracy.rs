@@ -9,12 +9,12 @@
 //! window behind it, is neither success nor failure: it turns no check.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
 use super::evidence::{Fault, Outcome, Verdict};
 use super::plan::AccuracyPlan;
 use super::time::{Time, plain};
 use super::traffic::{Answers, Reading};
+use super::window::Window;
 
 /// Steps that a window is cut into, so that its length costs nothing.
 const STEPS: u32 = 64;
@@ -22,8 +22,7 @@ const STEPS: u32 = 64;
 /// The answers within the window.
 #[derive(Debug, Default)]
 pub(super) struct Accuracy {
-    /// By the step they fell into, oldest first: when it began, and what was answered in it.
-    steps: VecDeque<(Time, Answers)>,
+    window: Window,
     /// The examples that were asked last, and what that was answered.
     latest: Option<(u64, Answers)>,
     /// The last attempt was answered nothing, though the server was not busy.
@@ -45,9 +44,9 @@ impl Accuracy {
         }
         let before = self.latest.replace((examples, latest));
         if before.is_some_and(|(before, _)| before != examples) {
-            self.steps.clear();
+            self.window.clear();
         }
-        if self.steps.is_empty() && !plan.is_met(latest) {
+        if self.window.is_empty() && !plan.is_met(latest) {
             return alone;
         }
         self.take(now, plan, latest);
@@ -67,23 +66,25 @@ impl Accuracy {
     }
 
     fn take(&mut self, now: Time, plan: AccuracyPlan, latest: Answers) {
-        while self.steps.front().is_some_and(|(began, _)| *began + plan.window <= now) {
-            self.steps.pop_front();
-        }
-        match self.steps.back_mut() {
-            Some((began, answers)) if now.since(*began) < plan.window / STEPS => *answers = answers.plus(latest),
-            _ => self.steps.push_back((now, latest)),
-        }
+        self.window.expire(now, |age| plan.window <= age);
+        self.window.add(
+            now,
+            plan.window / STEPS,
+            latest.right.into(),
+            latest.asked.saturating_sub(latest.right).into(),
+        );
     }
 
     fn sum(&self) -> Answers {
-        self.steps.iter().fold(Answers::default(), |sum, (_, answers)| sum.plus(*answers))
+        let (right, wrong) = self.window.sums();
+        let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Answers { right: count(right), asked: count(right + wrong) }
     }
 
     /// The share of right answers; none before the first, and while the server answers nothing.
     pub(super) fn share(&self) -> Option<f64> {
         let (_, latest) = self.latest.filter(|_| !self.is_silent)?;
-        Some(if self.steps.is_empty() { latest } else { self.sum() }.share())
+        Some(if self.window.is_empty() { latest } else { self.sum() }.share())
     }
 }
 
@@ -197,7 +198,7 @@ mod tests {
         let mut accuracy = Accuracy::default();
         for second in 0..10_000 {
             at(&mut accuracy, second, &attempt(9, 10));
-            assert!(accuracy.steps.len() <= STEPS as usize + 1);
+            assert!(accuracy.window.steps() <= STEPS as usize + 1);
             // A step ends as a whole: at most one of them early.
             let asked = accuracy.sum().asked;
             let full = 10 * u32::try_from(second.min(639) + 1).unwrap();

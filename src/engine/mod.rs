@@ -50,6 +50,7 @@ mod trace;
 mod traffic;
 mod upstreams;
 mod view;
+mod window;
 
 #[cfg(test)]
 mod tests;

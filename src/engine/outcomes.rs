@@ -6,13 +6,13 @@
 //! may be one caller's bad input is no verdict: see [`super::origins`]. After a verdict and a pause the check
 //! lets single trial requests decide (half-open), and each trial that fails doubles the next pause.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::origins::{Origins, Suspects};
 use super::plan::OutcomesPlan;
 use super::time::Time;
 use super::traffic::Traffic;
+use super::window::Window;
 use crate::limits::{OUTCOMES_PAUSE, OUTCOMES_PAUSE_MAX, OUTCOMES_ROW};
 
 /// Steps that a window is cut into, so that its length costs nothing.
@@ -21,8 +21,7 @@ const STEPS: u32 = 64;
 /// What one `outcomes` check remembers of the present model server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcomes {
-    /// Ends by the step they fell into, oldest first: when it began, good ones, bad ones.
-    ends: VecDeque<(Time, u64, u64)>,
+    ends: Window,
     /// Failures since the last good end, if there are any.
     row: Option<Row>,
     /// The plane's counts as last seen.
@@ -135,7 +134,7 @@ impl Outcomes {
         let (down, trial, reason) = match (&self.breaker, &self.objection) {
             (Breaker::Closed, Some(objection)) => (false, false, objection.clone()),
             (Breaker::Closed, None) => {
-                let (good, bad) = self.sums();
+                let (good, bad) = self.ends.sums();
                 (false, false, format!("{good} of {} requests ended well", good + bad))
             }
             (Breaker::Open { reason, .. }, _) => (true, false, reason.clone()),
@@ -154,31 +153,19 @@ impl Outcomes {
     }
 
     fn note(&mut self, now: Time, plan: &OutcomesPlan, good: u64, bad: u64) {
-        while self.ends.front().is_some_and(|(at, ..)| plan.window < now.since(*at)) {
-            self.ends.pop_front();
-        }
+        self.ends.expire(now, |age| plan.window < age);
         if good + bad == 0 {
             return;
         }
         // Of what ended between two samples the order is unknown: then nothing of it is part of a row.
         let begun = self.row.filter(|_| good == 0).map_or((now, 0), |row| (row.first, row.count));
         self.row = (good == 0).then_some(Row { first: begun.0, last: now, count: begun.1 + bad });
-        match self.ends.back_mut() {
-            Some(last) if now.since(last.0) < plan.window / STEPS => {
-                last.1 += good;
-                last.2 += bad;
-            }
-            _ => self.ends.push_back((now, good, bad)),
-        }
-    }
-
-    fn sums(&self) -> (u64, u64) {
-        self.ends.iter().fold((0, 0), |sum, (_, good, bad)| (sum.0 + good, sum.1 + bad))
+        self.ends.add(now, plan.window / STEPS, good, bad);
     }
 
     /// What brings the server down, or what would and why it does not; none below the floor.
     fn charge(&self, plan: &OutcomesPlan) -> Option<Result<String, String>> {
-        let (good, bad) = self.sums();
+        let (good, bad) = self.ends.sums();
         if good + bad < u64::from(plan.min_requests) {
             return None;
         }
@@ -205,7 +192,7 @@ impl Outcomes {
     }
 
     fn complaint(&self, plan: &OutcomesPlan) -> Option<String> {
-        let (good, bad) = self.sums();
+        let (good, bad) = self.ends.sums();
         let all = good + bad;
         if u64::from(plan.min_success_permille) * all <= good * 1000 {
             return None;

@@ -6,13 +6,13 @@
 //! out, and one address that its own check holds open is always trusted. It speaks about addresses only; no gate
 //! hears of it.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ends::Ends;
 use super::plan::{BackendId, PassivePlan};
 use super::time::Time;
 use super::view::span;
+use super::window::Window;
 use crate::limits::OWED_IDLE;
 
 /// Steps that a window is cut into, so that its length costs nothing.
@@ -87,8 +87,7 @@ pub(super) struct Life {
     seen: Option<Ends>,
     /// Failures up to this count are no evidence: they are about a former life, or were seen in doubt.
     excused: u64,
-    /// Ends by the step they fell into, oldest first: when it began, good ones, bad ones.
-    window: VecDeque<(Time, u64, u64)>,
+    window: Window,
     /// For how long somebody has waited, all in all, without a byte to anybody.
     waited: Duration,
     /// For how long somebody has waited there, all in all, since the whole last moved.
@@ -148,7 +147,7 @@ impl Life {
             repeats: 0,
             seen: None,
             excused: 0,
-            window: VecDeque::new(),
+            window: Window::default(),
             waited: Duration::ZERO,
             pending_for: Duration::ZERO,
             awaited_at: None,
@@ -193,17 +192,8 @@ impl Life {
     }
 
     fn note(&mut self, now: Time, plan: &PassivePlan, good: u64, bad: u64) {
-        while self.window.front().is_some_and(|(at, ..)| plan.window < now.since(*at)) {
-            self.window.pop_front();
-        }
-        match self.window.back_mut() {
-            _ if good + bad == 0 => {}
-            Some(last) if now.since(last.0) < plan.window / STEPS => {
-                last.1 += good;
-                last.2 += bad;
-            }
-            _ => self.window.push_back((now, good, bad)),
-        }
+        self.window.expire(now, |age| plan.window < age);
+        self.window.add(now, plan.window / STEPS, good, bad);
     }
 
     /// What speaks against it, if enough does.
@@ -217,7 +207,7 @@ impl Life {
         if plan.consecutive_failures > 0 && u64::from(plan.consecutive_failures) <= row {
             return Some((Charge::Row, format!("{row} requests failed in a row{looked}")));
         }
-        let (good, bad) = self.window.iter().fold((0, 0), |sum, (_, good, bad)| (sum.0 + good, sum.1 + bad));
+        let (good, bad) = self.window.sums();
         let all: u64 = good + bad;
         if all < u64::from(plan.min_requests) || u64::from(plan.min_success_permille) * all <= good * 1000 {
             return None;

@@ -99,11 +99,6 @@ impl Answers {
     pub fn share(self) -> f64 {
         f64::from(self.right) / f64::from(self.asked.max(1))
     }
-
-    pub(super) const fn plus(self, more: Self) -> Self {
-        let Self { right, asked } = self;
-        Self { right: right.saturating_add(more.right), asked: asked.saturating_add(more.asked) }
-    }
 }
 
 impl fmt::Display for Answers {

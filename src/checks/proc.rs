@@ -123,14 +123,17 @@ impl Proc {
 
     /// The kernel function that a thread sleeps in; empty where it runs, or where the reader may not know.
     pub(super) fn waits_in(&self, pid: u32, thread: u32) -> String {
-        let wchan = self.file(pid, "task").join(thread.to_string()).join("wchan");
-        std::fs::read_to_string(wchan).unwrap_or_default().trim().trim_matches('0').to_owned()
+        std::fs::read_to_string(self.thread_file(pid, thread, "wchan"))
+            .unwrap_or_default()
+            .trim()
+            .trim_matches('0')
+            .to_owned()
     }
 
     /// What a thread is at (`R`, `S`, `D`, `T`, `t`, `Z`), and how often it has gone to sleep by itself until now.
     pub(super) fn thread_state(&self, pid: u32, thread: u32) -> Option<(char, u64)> {
-        let status = self.file(pid, "task").join(thread.to_string()).join("status");
-        let text = String::from_utf8_lossy(&std::fs::read(status).ok()?).into_owned();
+        let status = std::fs::read(self.thread_file(pid, thread, "status")).ok()?;
+        let text = String::from_utf8_lossy(&status);
         let field = |name| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim_start);
         Some((field("State:")?.chars().next()?, field("voluntary_ctxt_switches:")?.parse().ok()?))
     }
@@ -163,6 +166,10 @@ impl Proc {
 
     fn file(&self, pid: u32, name: &str) -> PathBuf {
         self.root.join(pid.to_string()).join(name)
+    }
+
+    fn thread_file(&self, pid: u32, thread: u32, name: &str) -> PathBuf {
+        self.file(pid, "task").join(thread.to_string()).join(name)
     }
 }
 

@@ -58,16 +58,12 @@ async fn a_busy_server_has_said_nothing_and_a_failing_one_is_wrong() {
     assert_eq!((outcome.verdict, accuracy(&outcome)), (Verdict::Fail(Fault::Answer), Some(0.0)));
 }
 
-/// `x-4` is answered so; `x-5` not at all.
-async fn half(
-    label: &'static str,
-    min_accuracy: f64,
-    rest: impl Fn() -> u16 + Clone + Send + Sync + 'static,
-) -> Outcome {
+/// `x-4` is answered so; at `x-5` the server is busy.
+async fn then_busy(label: &'static str, min_accuracy: f64) -> Outcome {
     let cases =
-        Cases::new(&CASES.replace(r#""x-5","request":{"path":"/predict""#, r#""x-5","request":{"path":"/rest""#));
+        Cases::new(&CASES.replace(r#""x-5","request":{"path":"/predict""#, r#""x-5","request":{"path":"/busy""#));
     let address = peer::http(move |asked| match asked.uri().path() {
-        "/rest" => respond(rest(), ""),
+        "/busy" => respond(503, ""),
         _ => respond(200, format!(r#"{{"label":"{label}"}}"#)),
     });
     cases.ask(&address.await, min_accuracy).await
@@ -75,15 +71,14 @@ async fn half(
 
 #[tokio::test]
 async fn a_busy_server_has_said_enough_only_where_its_other_answers_would_change_nothing() {
-    let busy = || 503;
-    let outcome = half("odd", 0.8, busy).await;
+    let outcome = then_busy("odd", 0.8).await;
     assert_eq!(outcome.verdict, Verdict::Fail(Fault::Answer));
     assert!(outcome.reason.starts_with("0 of 1 right, 1 without an answer, at least 80 %"), "{}", outcome.reason);
-    let outcome = half("odd", 0.5, busy).await;
+    let outcome = then_busy("odd", 0.5).await;
     assert_eq!((outcome.verdict, accuracy(&outcome)), (Verdict::Unknown, None), "the other might be right");
-    let outcome = half("even", 0.8, busy).await;
+    let outcome = then_busy("even", 0.8).await;
     assert_eq!((outcome.verdict, accuracy(&outcome)), (Verdict::Unknown, None), "and here it might be wrong");
-    assert_eq!(half("even", 0.5, busy).await.verdict, Verdict::Pass);
+    assert_eq!(then_busy("even", 0.5).await.verdict, Verdict::Pass);
 }
 
 /// Answers the first request so, and no other.
